@@ -1,0 +1,74 @@
+"""The settings page in Django's admin."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from django.contrib import admin
+from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
+from django.utils.translation import gettext
+from django.utils.translation import gettext_lazy as _
+from solo.admin import SingletonModelAdmin
+
+from siteconfig.fields import ROW_ID
+from siteconfig.models import SiteConfiguration
+from siteconfig.snapshot import EXTRA
+
+if TYPE_CHECKING:
+    from siteconfig.models import ConfigModel
+
+
+class ConfigAdmin(SingletonModelAdmin):
+    """The page of one config model; a project registers its own model with it."""
+
+    def get_fieldsets(self, request: HttpRequest, obj: Any = None) -> Any:
+        """Django's, with the settings that are no fields last and folded away."""
+        if self.fieldsets or self.fields:
+            return super().get_fieldsets(request, obj)
+        names = [name for name in self.get_fields(request, obj) if name != EXTRA]
+        return [(None, {"fields": names}), MORE_SETTINGS]
+
+    def get_object(
+        self, request: HttpRequest, object_id: str, from_field: str | None = None
+    ) -> ConfigModel | None:
+        """The row, or, while there is none, one with the defaults that Save will store."""
+        row = super().get_object(request, object_id, from_field)
+        return self.model() if row is None and object_id == str(ROW_ID) else row
+
+    def change_view(
+        self,
+        request: HttpRequest,
+        object_id: str,
+        form_url: str = "",
+        extra_context: dict[str, Any] | None = None,
+    ) -> HttpResponse:
+        # Not solo's, which makes the row when the page is only looked at.
+        context = {
+            "skip_object_list_page": True,
+            # There is nothing else to go on to: one button, and it stays on the page.
+            "show_save_and_continue": False,
+            **(extra_context or {}),
+        }
+        return admin.ModelAdmin.change_view(self, request, object_id, form_url, context)
+
+    def response_change(self, request: HttpRequest, obj: Any) -> HttpResponseRedirect:
+        self.message_user(
+            request, gettext("The settings were saved and are in force."), level="SUCCESS"
+        )
+        return HttpResponseRedirect(request.path)
+
+
+MORE_SETTINGS = (_("More settings"), {"fields": [EXTRA], "classes": ["collapse"]})
+
+
+class SiteConfigurationAdmin(ConfigAdmin):
+    fieldsets = [
+        (_("Site"), {"fields": ["site_name", "support_email", "maintenance_mode"]}),
+        (_("External service"), {"fields": ["api_key", "timeout", "retry_count"]}),
+        (_("Logging"), {"fields": ["log_level"]}),
+        MORE_SETTINGS,
+    ]
+
+
+if not SiteConfiguration._meta.swapped:
+    admin.site.register(SiteConfiguration, SiteConfigurationAdmin)

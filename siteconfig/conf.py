@@ -1,0 +1,67 @@
+"""The app's own settings: one dict, ``SITECONFIG``, read live, so that overriding it works."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, get_type_hints
+
+from django.apps import apps
+from django.conf import settings
+from django.core.exceptions import AppRegistryNotReady, ImproperlyConfigured
+
+if TYPE_CHECKING:
+    from siteconfig.models import ConfigModel
+
+DEFAULT_MODEL = "siteconfig.SiteConfiguration"
+
+
+class Conf:
+    """Every key of ``SITECONFIG``, its type and its default."""
+
+    LOG_FILE: str | None = None
+    """Path of the file that ``Logger`` writes; None: it adds no file of its own."""
+
+    STRICT: bool = False
+    """Refuse to set a name that is no field, instead of keeping it in the column ``extra``."""
+
+    def __getattribute__(self, name: str) -> Any:
+        default = object.__getattribute__(self, name)
+        given = getattr(settings, "SITECONFIG", {})
+        # A SITECONFIG that is no dict is reported by a check; reads go on with the defaults.
+        return given.get(name, default) if isinstance(given, dict) else default
+
+
+conf = Conf()
+
+
+def known_settings() -> dict[str, Any]:
+    """Key of ``SITECONFIG`` → the type its value must have."""
+    return get_type_hints(Conf)
+
+
+def model_label() -> str:
+    """The label of the model behind ``ConfigManager()``, as ``SITECONFIG_MODEL`` spells it."""
+    return getattr(settings, "SITECONFIG_MODEL", DEFAULT_MODEL)
+
+
+def get_model() -> type[ConfigModel]:
+    """The model behind ``ConfigManager()``.
+
+    Raises:
+        AppRegistryNotReady: asked while Django is still importing the models.
+        ImproperlyConfigured: ``SITECONFIG_MODEL`` names no installed model.
+    """
+    label = model_label()
+    try:
+        return apps.get_model(label, require_ready=False)
+    except (LookupError, ValueError) as error:
+        if not apps.models_ready:
+            raise AppRegistryNotReady(
+                f"A setting was read while Django was still importing the models, before {label} "
+                f"was there. Read it where it is used: inside a function, or in "
+                f"AppConfig.ready()."
+            ) from error
+        raise ImproperlyConfigured(
+            f"SITECONFIG_MODEL is {label!r}, which is no installed model: {error} Set it to "
+            f'"app_label.ModelName" of a subclass of siteconfig.models.ConfigModel, and put '
+            f"that app into INSTALLED_APPS."
+        ) from error

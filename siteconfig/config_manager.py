@@ -1,0 +1,723 @@
+"""ConfigManager: the settings of one config model, in memory, at the cost of an attribute.
+
+How a read is fast and still right. The committed values lie in the manager's own ``__dict__``, so
+``config.timeout`` is an ordinary attribute read, and nothing is checked on the way. Python calls
+``__getattr__`` only for what ``__dict__`` lacks; so whoever changes something replaces the whole
+``__dict__`` in one assignment, and every reader is in one of two modes:
+
+* fast: ``__dict__`` holds the committed values;
+* slow: readers must be told apart (a transaction has written and not ended) or nothing is known
+  (nothing read yet, a change announced): ``__dict__`` holds only what is the same for all, the
+  test overrides, and ``__getattr__`` finds out what this reader is to see.
+
+docs/design.md tells the whole story.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import deque
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from threading import Event, Lock, local
+from time import monotonic
+from typing import TYPE_CHECKING, Any, NoReturn, final
+
+from asgiref.sync import sync_to_async
+from django.core.exceptions import ImproperlyConfigured
+from django.db import Error as DatabaseError
+from django.db import connections, router
+
+from siteconfig import conf
+from siteconfig.connections import (
+    WAIT,
+    PendingWrite,
+    in_event_loop,
+    in_transaction,
+    read_inside,
+    read_outside,
+    readers_connection,
+    remember_writer,
+    run_in_thread,
+)
+from siteconfig.exceptions import UnknownSettingError
+from siteconfig.signals import config_changed
+from siteconfig.snapshot import HOW_TO_SET, Snapshot, by_name, freeze
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from django.db.backends.base.base import BaseDatabaseWrapper
+
+    from siteconfig.models import ConfigModel
+
+log = logging.getLogger("siteconfig.config_manager")
+
+#: Seconds after a database error in which readers do not try again.
+RETRY_INTERVAL = 1.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Status:
+    """What a manager holds and how it came by it, for health pages. No setting's value."""
+
+    model: str
+    """The config model, ``"app_label.ModelName"``."""
+    version: int | None
+    """The version of the committed snapshot held; None: nothing has been read yet."""
+    loaded_at: datetime | None
+    """When that snapshot was read, in UTC."""
+    source: str | None
+    """``"row"``; ``"default"``: there is no row, or none could be read; None: nothing asked yet."""
+    fresh: bool
+    """Nothing is known to have changed since ``loaded_at``."""
+    transport: str
+    """How changes made by other processes arrive; ``"none"``: they do not."""
+    last_error: str | None
+    """Why the last read of the row failed; None: it did not."""
+    unreadable: tuple[str, ...]
+    """Settings whose stored value their field cannot read."""
+    overridden: tuple[str, ...]
+    """Settings that ``override_config`` replaces at the moment."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Explanation:
+    """One setting's value and where it comes from."""
+
+    name: str
+    value: Any = field(repr=False)
+    source: str
+    """``"row"``, ``"default"``, ``"override"``, or, for a stored value that its field cannot
+    read, ``"last known good"``."""
+    who: str | None = None
+    """Who changed it last; None: not recorded."""
+    when: datetime | None = None
+    """When it was changed last; None: not recorded."""
+
+
+@dataclass(slots=True)
+class _State:
+    """Everything one manager knows. ``lock`` guards all but ``model`` and ``reading``.
+
+    The lock is held for a few assignments at a time: never while a database is asked, a signal
+    sent or a log line written.
+    """
+
+    model: type[ConfigModel] | None
+    lock: Lock = field(default_factory=Lock)
+    committed: Snapshot | None = None
+    """The newest committed snapshot read."""
+    fresh: bool = False
+    """Nothing is known to have been committed since ``committed`` was read."""
+    generation: int = 0
+    """Moves with every announced change and every publication: what a reader read before the
+    move may be older than what is held, and is not published."""
+    pending: list[PendingWrite] = field(default_factory=list)
+    overrides: tuple[Mapping[str, Any], ...] = ()
+    read_under_way: Event | None = None
+    """Set when the one read that others wait for has ended."""
+    reading: local = field(default_factory=local)
+    """Marks the threads that are reading the row for this manager."""
+    loaded_at: datetime | None = None
+    error: str | None = None
+    retry_at: float = 0.0
+    """On the monotonic clock, in seconds."""
+    defaults: Snapshot | None = None
+    told: Snapshot | None = None
+    """What the receivers of ``config_changed`` know; None: nobody has been told anything."""
+    changes: deque[tuple[Snapshot, Snapshot]] = field(default_factory=deque)
+    """Published, and not told yet: (old, new)."""
+    telling: bool = False
+
+    def forget(self) -> None:
+        self.generation += 1
+        self.committed = self.defaults = self.told = None
+        self.loaded_at = self.error = None
+        self.retry_at = 0.0
+        self.fresh = False
+        self.changes.clear()
+        for write in self.pending:
+            write.view = None
+
+
+_managers: dict[str | None, ConfigManager] = {}
+_managers_lock = Lock()
+
+
+@final
+class ConfigManager:
+    """The one manager of a config model's settings in this process.
+
+    ``ConfigManager()`` is the manager of the model that ``SITECONFIG_MODEL`` names,
+    ``ConfigManager(ShopConfig)`` that of another ``ConfigModel``. Each exists once, whoever asks,
+    and lives as long as the process. Making one reads nothing.
+
+    Every field of the model is an attribute: ``config.timeout`` is the committed value; inside
+    a transaction that has written settings it is that transaction's own. Reading never writes,
+    makes no query once warm, needs no ``await``, and never fails for want of a database: then it
+    gives the last known good values, else the fields' defaults, and ``status()`` says so.
+
+    Raises:
+        UnknownSettingError: on reading an attribute that is no setting; an AttributeError.
+    """
+
+    __slots__ = ("__dict__", "__weakref__", "_state")
+
+    _state: _State
+    # In __dict__ in fast mode; else found by __getattr__.
+    _snapshot: Snapshot
+    _by_name: Mapping[str, Any]
+
+    def __new__(cls, model: type[ConfigModel] | None = None) -> ConfigManager:
+        key = _registry_key(model)
+        with _managers_lock:
+            manager = _managers.get(key)
+            if manager is None:
+                manager = _managers[key] = super().__new__(cls)
+                object.__setattr__(manager, "_state", _State(model if key else None))
+            return manager
+
+    # Reading
+
+    def get_setting(self, name: str, default: Any = None) -> Any:
+        """The value of a setting by its name in any case, field or extra; else ``default``."""
+        try:
+            return self._by_name[name]
+        except KeyError:
+            pass
+        try:
+            return self._by_name[name.lower()]
+        except KeyError:
+            return default
+
+    def snapshot(self) -> Snapshot:
+        """All settings as this reader sees them now; what is returned never changes."""
+        return self._snapshot
+
+    @property
+    def settings(self) -> Mapping[str, Any]:
+        """All settings as a read-only mapping of field name to value."""
+        return self._snapshot
+
+    def explain(self, name: str) -> Explanation:
+        """The value of a setting and where it comes from.
+
+        Raises:
+            UnknownSettingError: there is no setting of this name.
+        """
+        snapshot = self.snapshot()
+        name = self._model().setting_name(name)
+        missing = object()
+        value = snapshot.get_setting(name, missing)
+        if value is missing:
+            raise UnknownSettingError(self._label(), name, snapshot)
+        if any(name in layer for layer in self._state.overrides):
+            source = "override"
+        else:
+            source = snapshot._unreadable.get(name, snapshot._source)
+        return Explanation(name=name, value=value, source=source)
+
+    def status(self) -> Status:
+        """What is held and how it came here; reads nothing."""
+        state = self._state
+        label = self._label()
+        with state.lock:
+            held = state.committed or state.defaults
+            return Status(
+                model=label,
+                version=held.version if held else None,
+                loaded_at=state.loaded_at,
+                source=held._source if held else None,
+                fresh=state.fresh,
+                transport="none",
+                last_error=state.error,
+                unreadable=tuple(sorted(held._unreadable)) if held else (),
+                overridden=tuple(sorted({name for layer in state.overrides for name in layer})),
+            )
+
+    # Writing
+
+    def set_setting(self, name: str, value: Any) -> None:
+        """Validate a value and save it to the row; every later read sees it.
+
+        A name that is no field is kept in the row's column ``extra``, from where ``get_setting``
+        reads it, unless ``SITECONFIG["STRICT"]`` refuses it. Inside a transaction the value is
+        seen by that transaction at once and by others after its commit.
+
+        Args:
+            name: the setting, in any case.
+            value: what its field accepts; for an extra setting anything JSON can hold.
+
+        Raises:
+            ValidationError: the value is refused; nothing has changed.
+        """
+        self.set_settings(**{name: value})
+
+    def set_settings(self, **values: Any) -> None:
+        """Validate several values and save them to the row in one transaction: all or nothing.
+
+        Raises:
+            ValidationError: with each refused setting and why; nothing has changed.
+        """
+        self._model().write(values)
+
+    async def aset_setting(self, name: str, value: Any) -> None:
+        """Like ``set_setting``, from a coroutine."""
+        await self.aset_settings(**{name: value})
+
+    async def aset_settings(self, **values: Any) -> None:
+        """Like ``set_settings``, from a coroutine."""
+        await sync_to_async(self.set_settings)(**values)
+
+    def reload(self) -> Snapshot:
+        """Read the row now, and return what this reader sees then.
+
+        Only needed after a write that Django did not make, such as raw SQL. Inside a transaction
+        the row is read as that transaction sees it, for its own readers only until it commits.
+        """
+        state = self._state
+        if (transaction := self._transaction()) is not None:
+            self._enlist(transaction)
+        else:
+            with state.lock:
+                self._announce()
+        return self.snapshot()
+
+    async def areload(self) -> Snapshot:
+        """Like ``reload``, from a coroutine."""
+        await sync_to_async(self.reload)()
+        return self.snapshot()
+
+    def reset(self) -> None:
+        """Forget everything read and told, as if the process had just started. For tests.
+
+        Writes of transactions that are still open, and overrides that are still active, stay:
+        they end with their transaction and their ``override_config``.
+        """
+        state = self._state
+        with state.lock:
+            state.forget()
+            self._settle()
+
+    # The slow path
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__"):
+            # copy, pickle and inspect probe for these; they are nobody's setting.
+            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+        if name == "_snapshot":
+            return self._view()
+        if name == "_by_name":
+            overridden = self._overridden()
+            return _Names(overridden, self) if overridden else self._view()._by_name
+        view = self._view()
+        try:
+            return view[name]
+        except KeyError:
+            raise UnknownSettingError(self._label(), name, view) from None
+
+    def _view(self) -> Snapshot:
+        """The snapshot that this reader is to see."""
+        view = self._row_view()
+        overridden = self._overridden()
+        return view.replaced(overridden) if overridden else view
+
+    def _row_view(self) -> Snapshot:
+        """The same, before overrides."""
+        if getattr(self._state.reading, "active", False):
+            # Code that runs inside a read of ours (a log handler, a receiver of
+            # connection_created) gets what was known before it.
+            return self._last_known()
+        write = self._own_write()
+        return self._committed() if write is None else self._transaction_view(write)
+
+    def _own_write(self) -> PendingWrite | None:
+        """The newest standing write of the transaction that this reader is in."""
+        state = self._state
+        if not state.pending:
+            return None
+        connection = readers_connection(self._alias())
+        with state.lock:
+            self._forget_ended_writes()
+            own = [write for write in state.pending if write.connection is connection]
+        return own[-1] if own else None
+
+    def _transaction_view(self, write: PendingWrite) -> Snapshot:
+        """The settings as the transaction that made ``write`` sees them."""
+        # Read again once somebody else has committed: that may be visible inside, too.
+        base = self._state.committed
+        if write.view is None or write.view_base is not base:
+            try:
+                with self._reading():
+                    view = read_inside(write.connection, self._read_row)
+            except Exception as error:  # noqa: BLE001 - a read of a setting never fails
+                if write.view is None and base is None:
+                    self._note_failure(error)
+                return write.view or self._last_known()
+            write.view, write.view_base = view, base
+        return write.view
+
+    def _committed(self) -> Snapshot:
+        """The newest committed snapshot, read now unless what is held is still good."""
+        state = self._state
+        transaction = self._transaction()
+        deadline = monotonic() + WAIT
+        while True:
+            with state.lock:
+                self._forget_ended_writes()
+                if state.fresh and state.committed is not None:
+                    self._settle()
+                    return state.committed
+                if monotonic() < state.retry_at and transaction is None:
+                    return self._last_known()
+                others = state.read_under_way
+                if others is None or monotonic() >= deadline:
+                    others = None
+                    own = state.read_under_way = Event()
+                    generation = state.generation
+            if others is not None:
+                others.wait(deadline - monotonic())
+                continue
+            try:
+                snapshot = self._read(transaction)
+                published = self._publish(snapshot, generation)
+            except Exception as error:  # noqa: BLE001 - a read of a setting never fails
+                if transaction is not None:
+                    # Its own connection may still read, if only for itself.
+                    return self._transaction_view(self._enlist(transaction))
+                self._note_failure(error, pause=isinstance(error, DatabaseError | TimeoutError))
+                return self._last_known()
+            finally:
+                with state.lock:
+                    if state.read_under_way is own:
+                        state.read_under_way = None
+                own.set()
+            if published:
+                self._tell()
+                return snapshot
+            if monotonic() >= deadline:
+                # Changes come faster than the row can be read. What was read is committed, and
+                # newer than all that had been published when the read began.
+                return snapshot
+
+    def _read(self, transaction: BaseDatabaseWrapper | None) -> Snapshot:
+        """Read the committed row, whatever the caller's own transaction sees."""
+        alias = self._alias()
+        if transaction is not None or in_event_loop():
+            return read_outside(alias, self._read_row)
+        connection = connections[alias]
+        try:
+            return self._read_row(connection)
+        except DatabaseError:
+            # Django does this between requests; a process without requests would stay stuck.
+            connection.close_if_unusable_or_obsolete()
+            raise
+
+    def _read_row(self, connection: BaseDatabaseWrapper) -> Snapshot:
+        with self._reading():
+            return self._model().read(connection, self._state.committed)
+
+    @contextmanager
+    def _reading(self) -> Iterator[None]:
+        """Mark this thread as reading the row, so that reads inside do not begin another."""
+        reading = self._state.reading
+        before = getattr(reading, "active", False)
+        reading.active = True
+        try:
+            yield
+        finally:
+            reading.active = before
+
+    def _last_known(self) -> Snapshot:
+        state = self._state
+        if state.committed is not None:
+            return state.committed
+        if state.defaults is None:
+            state.defaults = self._model().default_snapshot()
+        return state.defaults
+
+    def _note_failure(self, error: Exception, *, pause: bool = False) -> None:
+        """Remember why the row could not be read; log it if it could be read before."""
+        state = self._state
+        text = f"{type(error).__name__}: {error}".strip()
+        with state.lock:
+            first = state.error is None
+            state.error = text
+            if pause:
+                state.retry_at = monotonic() + RETRY_INTERVAL
+        if first:
+            log.warning(
+                "The settings %s cannot be read and stay at %s until they can: %s",
+                self._label(),
+                "their last known values" if state.committed else "their defaults",
+                text,
+            )
+
+    # State changes; the lock is held where a docstring says so
+
+    def _announce(self) -> None:
+        """What is held may be outdated: let the next reader read. Under the lock."""
+        state = self._state
+        state.generation += 1
+        state.fresh = False
+        state.retry_at = 0.0
+        self._settle()
+
+    def _forget_ended_writes(self) -> None:
+        """Drop the writes that no longer stand. Under the lock.
+
+        One whose commit hook has not run was rolled back, or committed while somebody else's
+        failing hook kept ours from running: reading the row again is right in both cases.
+        """
+        state = self._state
+        standing = [write for write in state.pending if write.stands()]
+        if len(standing) < len(state.pending):
+            state.pending = standing
+            self._announce()
+
+    def _settle(self) -> None:
+        """Put into ``__dict__`` what every reader is to see the same. Under the lock."""
+        state = self._state
+        overridden = self._overridden()
+        if state.fresh and state.committed is not None and not state.pending:
+            snapshot = state.committed.replaced(overridden) if overridden else state.committed
+            values = {
+                # A method found here is found sooner than one of the class.
+                "get_setting": ConfigManager.get_setting.__get__(self),
+                "snapshot": ConfigManager.snapshot.__get__(self),
+                "_snapshot": snapshot,
+                "_by_name": snapshot._by_name,
+                **snapshot,
+            }
+        else:
+            fields = self._model().setting_fields() if overridden else {}
+            values = {name: value for name, value in overridden.items() if name in fields}
+        object.__setattr__(self, "__dict__", values)
+
+    def _publish(self, snapshot: Snapshot, generation: int) -> bool:
+        """Hold ``snapshot`` for all readers, unless something has changed since ``generation``."""
+        state = self._state
+        with state.lock:
+            if state.generation != generation:
+                return False
+            known = state.committed._unreadable if state.committed else {}
+            recovered = state.error is not None
+            state.generation += 1
+            state.committed, state.fresh = snapshot, True
+            state.loaded_at, state.error, state.retry_at = datetime.now(UTC), None, 0.0
+            if state.told is not None:
+                state.changes.append((state.told, snapshot))
+            state.told = snapshot
+            self._settle()
+        if recovered:
+            log.info("The settings %s can be read again.", self._label())
+        if new := sorted(snapshot._unreadable.keys() - known):
+            log.warning(
+                "The stored values of %s in %s cannot be read by their fields; these settings "
+                "keep their last known or default values. Save them anew.",
+                ", ".join(new),
+                self._label(),
+            )
+        return True
+
+    # Called by receivers.py and testing.py
+
+    def _before_write(self, using: str) -> None:
+        """The row is about to be written: learn what receivers will be told is the old state."""
+        state = self._state
+        if state.told is None and using == self._alias():
+            view = self._row_view()
+            with state.lock:
+                if state.told is None:
+                    state.told = view
+
+    def _after_write(self, using: str) -> None:
+        """The row has been written through this thread's connection to ``using``."""
+        if using != self._alias():
+            return
+        if (transaction := self._transaction()) is not None:
+            self._enlist(transaction)
+        else:
+            with self._state.lock:
+                self._announce()
+            self._committed()
+
+    def _enlist(self, connection: BaseDatabaseWrapper) -> PendingWrite:
+        """Let ``connection``'s transaction see the row as it has written it, and only it."""
+        state = self._state
+        remember_writer(connection)
+        with state.lock:
+            for write in reversed(state.pending):
+                if write.covers(connection):
+                    write.view = None
+                    return write
+        write = PendingWrite(connection, self._after_commit)
+        with state.lock:
+            state.pending.append(write)
+            self._settle()
+        return write
+
+    def _after_commit(self, write: PendingWrite) -> None:
+        """Django runs this when the transaction of ``write`` has committed."""
+        if write.connection.in_atomic_block:
+            self._tell_inside(write)
+            return
+        with self._state.lock:
+            self._forget_ended_writes()
+        self._committed()
+
+    def _override(self, values: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Let every reader see these values until ``_restore``, which takes what is returned."""
+        model = self._model()
+        layer = {model.setting_name(name): freeze(value) for name, value in values.items()}
+        with self._state.lock:
+            self._state.overrides += (layer,)
+            self._settle()
+        return layer
+
+    def _restore(self, layer: Mapping[str, Any]) -> None:
+        state = self._state
+        with state.lock:
+            state.overrides = tuple(one for one in state.overrides if one is not layer)
+            self._settle()
+
+    def _overridden(self) -> dict[str, Any]:
+        return {name: value for layer in self._state.overrides for name, value in layer.items()}
+
+    # Telling receivers
+
+    def _tell(self) -> None:
+        """Send ``config_changed`` for what has been published, where receivers may use the ORM."""
+        if self._state.changes:
+            if in_event_loop() or self._transaction() is not None:
+                # Not in a coroutine, nor inside a transaction that is none of theirs.
+                run_in_thread(self._tell_all)
+            else:
+                self._tell_all()
+
+    def _tell_all(self) -> None:
+        """Send the changes in their order, one thread at a time.
+
+        A receiver that writes settings adds to the queue, and so does another thread: both
+        return at once, and this loop sends theirs when every receiver has had the change before.
+        """
+        state = self._state
+        with state.lock:
+            if state.telling:
+                return
+            state.telling = True
+        try:
+            while (change := self._next_change()) is not None:
+                self._send(*change)
+        except BaseException:
+            with state.lock:
+                state.telling = False
+            raise
+
+    def _next_change(self) -> tuple[Snapshot, Snapshot] | None:
+        state = self._state
+        with state.lock:
+            state.telling = bool(state.changes)
+            return state.changes.popleft() if state.changes else None
+
+    def _tell_inside(self, write: PendingWrite) -> None:
+        """Tell receivers of a write whose transaction is still open.
+
+        ``captureOnCommitCallbacks(execute=True)`` runs our hook there, to let a test see what
+        would follow the commit. Nobody outside the transaction is to see the values.
+        """
+        state = self._state
+        own = [one for one in state.pending if one.connection is write.connection]
+        old = next((one.told for one in reversed(own) if one.told is not None), state.told)
+        write.told = new = self._transaction_view(own[-1] if own else write)
+        if old is not None:
+            self._send(old, new)
+
+    def _send(self, old: Snapshot, new: Snapshot) -> None:
+        if changed := new.changed_from(old):
+            config_changed.send_robust(self._model(), old=old, new=new, changed=changed)
+
+    # Where things are
+
+    def _model(self) -> type[ConfigModel]:
+        state = self._state
+        if state.model is None:
+            state.model = conf.get_model()
+        return state.model
+
+    def _label(self) -> str:
+        model = self._state.model
+        return model._meta.label if model else conf.model_label()
+
+    def _alias(self) -> str:
+        # Never a replica, which may lag behind the commit that is being announced.
+        return router.db_for_write(self._model())
+
+    def _transaction(self) -> BaseDatabaseWrapper | None:
+        """The caller's own connection if it is inside a transaction."""
+        if in_event_loop():
+            return None
+        connection = connections[self._alias()]
+        return connection if in_transaction(connection) else None
+
+    def _rebind(self) -> None:
+        """Look the model up again, and forget what was read from the one before."""
+        self._state.model = None
+        self.reset()
+
+    # What Python asks of any object
+
+    def __setattr__(self, name: str, value: object) -> NoReturn:
+        raise AttributeError(
+            f"{name!r} was not set: reading is by attribute, writing is not. {HOW_TO_SET} "
+            f"In tests use siteconfig.testing.override_config({name}=...)."
+        )
+
+    def __delattr__(self, name: str) -> NoReturn:
+        raise AttributeError(f"{name!r} was not deleted: settings cannot be. {HOW_TO_SET}")
+
+    def __dir__(self) -> list[str]:
+        return sorted({*super().__dir__(), *self._model().setting_fields()})
+
+    def __repr__(self) -> str:
+        return f"<ConfigManager of {self._label()}>"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # copy and pickle give the one manager of the process they run in.
+        model = self._state.model
+        default = _registry_key(model) is None
+        return ConfigManager, () if default else (model,)
+
+
+class _Names(dict[str, Any]):
+    """The overridden settings by name; any other is looked up in the row, and only then."""
+
+    def __init__(self, overridden: Mapping[str, Any], manager: ConfigManager) -> None:
+        super().__init__(by_name(overridden))
+        self.manager = manager
+
+    def __missing__(self, name: str) -> Any:
+        return self.manager._view()._by_name[name]
+
+
+def _registry_key(model: type[ConfigModel] | None) -> str | None:
+    """None stands for the default model, which is not known before Django is set up."""
+    if model is None:
+        return None
+    if not hasattr(model, "setting_fields") or model._meta.abstract:
+        raise TypeError(
+            f"ConfigManager takes a subclass of siteconfig.models.ConfigModel that is not "
+            f"abstract, or nothing for the default one; it was given {model!r}."
+        )
+    if model._meta.swapped:
+        raise ImproperlyConfigured(
+            f"{model._meta.label} is not in use: SITECONFIG_MODEL replaces it by "
+            f"{model._meta.swapped}. Ask for ConfigManager() to get whichever is in use."
+        )
+    label = model._meta.label_lower
+    return None if label == conf.model_label().lower() else label
+
+
+config = ConfigManager()

@@ -1,0 +1,448 @@
+"""ConfigModel, whose one row holds the settings, and the one that ships ready to use."""
+
+from __future__ import annotations
+
+import copy
+import json
+from decimal import Decimal
+from enum import Enum
+from typing import TYPE_CHECKING, Any, Self, cast
+
+from django.core.exceptions import ValidationError
+from django.core.validators import MaxValueValidator, MinValueValidator
+from django.db import DatabaseError, IntegrityError, models, router, transaction
+from django.db.models import F
+from django.db.models.expressions import DatabaseDefault
+from django.utils.translation import gettext
+from django.utils.translation import gettext_lazy as _
+from solo.models import SingletonModel
+
+from siteconfig.conf import conf
+from siteconfig.config_manager import ConfigManager
+from siteconfig.exceptions import RowExistsError, did_you_mean, near_names
+from siteconfig.fields import ROW_ID, SingleRowKey, VersionField
+from siteconfig.signals import bulk_write_done, bulk_write_starts
+from siteconfig.snapshot import EXTRA, Snapshot, same
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from django.db.backends.base.base import BaseDatabaseWrapper
+
+
+class ConfigQuerySet(models.QuerySet["ConfigModel"]):
+    """A QuerySet that announces the writes for which Django sends no signal."""
+
+    def update(self, **values: Any) -> int:
+        return self._announced(super().update, **{"version": F("version") + 1, **values})
+
+    def bulk_create(self, *args: Any, **kwargs: Any) -> list[ConfigModel]:
+        return self._announced(super().bulk_create, *args, **kwargs)
+
+    update.alters_data = True  # type: ignore[attr-defined]
+    bulk_create.alters_data = True  # type: ignore[attr-defined]
+
+    def _announced(self, write: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        self._for_write = True
+        bulk_write_starts.send(self.model, using=self.db)
+        result = write(*args, **kwargs)
+        bulk_write_done.send(self.model, using=self.db)
+        return result
+
+
+def validate_json_object(value: Any) -> None:
+    """Refuse what is no JSON object."""
+    if not isinstance(value, dict):
+        raise ValidationError(
+            _('Enter a JSON object: {"name": value, …}.'), code="not_an_object", params={}
+        )
+
+
+class ConfigModel(SingletonModel):
+    """The base of every config model: each field is a setting, its default the value at first.
+
+    The table holds one row, which the database itself ensures. ``migrate`` makes the row;
+    while there is none, readers get the defaults.
+    """
+
+    id = SingleRowKey()
+    version = VersionField()
+    extra = models.JSONField(
+        _("more settings"),
+        default=dict,
+        blank=True,
+        validators=[validate_json_object],
+        help_text=_(
+            "Settings that are no fields of their own, as a JSON object of name and value. Code "
+            'reads them with get_setting("name").'
+        ),
+    )
+
+    objects = ConfigQuerySet.as_manager()
+
+    class Meta:
+        abstract = True
+
+    def __str__(self) -> str:
+        return str(self._meta.verbose_name).capitalize()
+
+    @classmethod
+    def current(cls) -> Self:
+        """The settings as ``ConfigManager`` gives them, for type checkers: no query, no row.
+
+        What is returned is a ``Snapshot``: it has the fields, and none of the model's methods.
+        """
+        return cast("Self", ConfigManager(cls).snapshot())
+
+    # What ConfigManager asks of its model
+
+    @classmethod
+    def setting_fields(cls) -> dict[str, models.Field[Any, Any]]:
+        """Every setting's attribute name and field."""
+        return {
+            field.attname: field
+            for field in cls._meta.concrete_fields
+            if not field.primary_key and not isinstance(field, VersionField)
+        }
+
+    @classmethod
+    def setting_name(cls, name: str) -> str:
+        """How the setting that is called ``name`` in any case is spelled here."""
+        lower = name.lower()
+        return next((field for field in cls.setting_fields() if field.lower() == lower), lower)
+
+    @classmethod
+    def default_snapshot(cls) -> Snapshot:
+        """The settings as long as there is no row."""
+        values = {name: default_of(field) for name, field in cls.setting_fields().items()}
+        return Snapshot(cls._meta.label, values, source="default")
+
+    @classmethod
+    def read(cls, connection: BaseDatabaseWrapper, previous: Snapshot | None = None) -> Snapshot:
+        """Read the row through ``connection``, each column by itself.
+
+        A stored value that its field cannot read leaves that setting as it was in ``previous``,
+        else at its default. Not by the ORM, where one such value would fail the whole row.
+
+        Raises:
+            django.db.Error: the database, the table or a column is not there.
+        """
+        query = cls._base_manager.filter(pk=ROW_ID).query
+        compiler = query.get_compiler(connection=connection)
+        sql, params = compiler.as_sql()
+        with connection.cursor() as cursor:
+            cursor.execute(sql, params)
+            row = cursor.fetchone()
+        fallback = previous or cls.default_snapshot()
+        if row is None:
+            return cls.default_snapshot()
+        values: dict[str, Any] = {}
+        unreadable: dict[str, str] = {}
+        columns = [expression for expression, _sql, _alias in compiler.select]
+        converters = compiler.get_converters(columns)
+        for position, (column, stored) in enumerate(zip(columns, row, strict=True)):
+            field = column.target
+            try:
+                value = stored
+                for convert in converters.get(position, ([], None))[0]:
+                    value = convert(value, column, connection)
+                values[field.attname] = checked(field, stored, value)
+            except Exception:  # noqa: BLE001 - a converter meets whatever raw SQL has stored
+                name = field.attname
+                held = "default" if fallback._source == "default" else "last known good"
+                unreadable[name] = fallback._unreadable.get(name, held)
+                values[name] = fallback.get(name)
+        del values["id"]
+        version = values.pop("version")
+        return Snapshot(cls._meta.label, values, version=version or 0, unreadable=unreadable)
+
+    @classmethod
+    def write(cls, values: Mapping[str, Any]) -> None:
+        """Validate settings and save them to the row, in one transaction: all or nothing.
+
+        Only the columns that are given are written, under a lock on the row, so that writers of
+        different settings do not undo each other.
+
+        Args:
+            values: by name in any case; a name that is no field goes into ``extra``.
+
+        Raises:
+            ValidationError: with each refused setting and why.
+        """
+        using = router.db_for_write(cls)
+        with transaction.atomic(using=using):
+            cls._lock_row(using)
+            row = cls._from_snapshot(cls.read(transaction.get_connection(using)), using)
+            row.save(using=using, update_fields=row._assign(values))
+
+    @classmethod
+    def _lock_row(cls, using: str) -> None:
+        """Make other writers wait until this transaction ends; make the row if there is none.
+
+        By an UPDATE that changes nothing: unlike ``select_for_update`` it locks on SQLite too,
+        where it also spares the transaction from starting as a reader that cannot become a
+        writer.
+        """
+        rows = cls._base_manager.using(using)
+        row = rows.filter(pk=ROW_ID)
+        if not row.update(version=F("version")):
+            rows.bulk_create([cls()], ignore_conflicts=True)
+            row.update(version=F("version"))
+
+    @classmethod
+    def _from_snapshot(cls, snapshot: Snapshot, using: str) -> Self:
+        """An instance of the stored row. Not by the ORM, which one unreadable value stops."""
+        # deepcopy: in a snapshot lists and dicts are frozen.
+        row = cls(**copy.deepcopy(dict(snapshot)), version=snapshot.version)
+        row._state.adding = False
+        row._state.db = using
+        row._remember()
+        return row
+
+    def _assign(self, values: Mapping[str, Any]) -> set[str]:
+        """Set and validate these settings, and return the names of the fields that changed.
+
+        Raises:
+            ValidationError: with each refused setting and why.
+        """
+        fields = self.setting_fields()
+        errors: dict[str, Any] = {}
+        extra = dict(self.extra) if isinstance(self.extra, dict) else {}
+        assigned: set[str] = set()
+        for given, value in values.items():
+            name = self.setting_name(given)
+            try:
+                if name in assigned or (name not in fields and name in errors):
+                    raise ValidationError(gettext("Given twice."), code="twice")
+                if name in fields:
+                    setattr(self, name, converted(fields[name], value))
+                    assigned.add(name)
+                else:
+                    extra[name] = self._storable(name, value)
+            except ValidationError as error:
+                errors[name] = error.error_list
+        if extra != self.extra and EXTRA not in assigned:
+            self.extra = extra
+            assigned.add(EXTRA)
+        try:
+            # What is not given is not looked at: it may be invalid, and is not made worse.
+            self.full_clean(exclude={field.name for field in self._meta.concrete_fields} - assigned)
+        except ValidationError as error:
+            errors = error.update_error_dict(errors)
+        if errors:
+            raise ValidationError(errors)
+        return assigned | {"version"}
+
+    def _storable(self, name: str, value: Any) -> Any:
+        """``value`` if it can be an extra setting."""
+        if conf.STRICT:
+            near = did_you_mean(near_names(name, self.setting_fields()))
+            raise ValidationError(
+                f"There is no such setting.{near} SITECONFIG['STRICT'] allows none that is no "
+                f"field of {self._meta.label}.",
+                code="unknown",
+            )
+        try:
+            json.dumps(value, allow_nan=False)
+        except (TypeError, ValueError, RecursionError) as error:
+            raise ValidationError(
+                gettext("A setting that is no field holds what JSON can hold: %(problem)s."),
+                code="not_json",
+                params={"problem": error},
+            ) from error
+        return value
+
+    # Saving an instance
+
+    @classmethod
+    def from_db(cls, db: str | None, field_names: Any, values: Any) -> Self:
+        instance = super().from_db(db, field_names, values)
+        instance._remember()
+        return instance
+
+    def save(self, **options: Any) -> None:
+        """Save what was changed since the instance was loaded, and only that.
+
+        So two instances that change different settings do not undo each other.
+
+        Args:
+            options: as for any model; with ``update_fields`` those are saved.
+
+        Raises:
+            RowExistsError: the instance is new, and the row exists.
+        """
+        using = options.pop("using", None) or router.db_for_write(type(self), instance=self)
+        options["using"] = using
+        if options.get("update_fields") is not None or options.get("force_update"):
+            if options.get("update_fields"):
+                options["update_fields"] = {*options["update_fields"], "version"}
+            super().save(**options)
+        elif self._state.adding or self.pk is None:
+            self._insert(**options)
+        elif using != self._state.db:
+            super().save(**options)
+        else:
+            self._save_changes(**options)
+        self._remember()
+
+    def _insert(self, **options: Any) -> None:
+        using = options["using"]
+        try:
+            with transaction.atomic(using=using):
+                super().save(**{**options, "force_insert": True})
+        except IntegrityError as error:
+            if type(self)._base_manager.using(using).filter(pk=ROW_ID).exists():
+                raise RowExistsError(self._meta.label) from error
+            raise
+
+    def _save_changes(self, **options: Any) -> None:
+        using = options["using"]
+        try:
+            with transaction.atomic(using=using):
+                super().save(**options, update_fields=self._changed_fields())
+        except DatabaseError:
+            if type(self)._base_manager.using(using).filter(pk=ROW_ID).exists():
+                raise
+            # The row has been deleted since: saving makes it anew, as with any model.
+            self._insert(**options)
+
+    def _changed_fields(self) -> set[str]:
+        changed = {"version"}
+        for name, field in self.setting_fields().items():
+            if name in self.__dict__ and (
+                getattr(field, "auto_now", False)
+                or name not in self._stored
+                or not same(self._stored[name], _stored_value(field, self.__dict__[name]))
+            ):
+                changed.add(field.name)
+        return changed
+
+    def _remember(self) -> None:
+        """Note what is stored, to tell later what has been changed."""
+        self._stored = {
+            name: copy.deepcopy(_stored_value(field, self.__dict__[name]))
+            for name, field in self.setting_fields().items()
+            if name in self.__dict__
+        }
+
+
+def default_of(field: models.Field[Any, Any]) -> Any:
+    """The value of a setting that is stored nowhere, in the type that its field reads."""
+    value = field.get_default()
+    if isinstance(value, DatabaseDefault):
+        # Known without asking the database if it is a plain value.
+        value = getattr(value.expression, "value", None)
+    if isinstance(value, Enum):
+        value = value.value  # as it comes back from the database
+    return value if value is None else field.to_python(value)
+
+
+def checked(field: models.Field[Any, Any], stored: Any, value: Any) -> Any:
+    """``value``, which Django made of what the database has ``stored``, if it fits its field.
+
+    Raises:
+        Exception: it does not.
+    """
+    is_json = isinstance(field, models.JSONField)
+    if isinstance(stored, bytes) and isinstance(field, models.CharField | models.TextField):
+        raise TypeError("The column of a text holds bytes.")
+    if value is None and not field.null and not (is_json and stored is not None):
+        raise ValueError("The column holds NULL.")
+    if value is None and stored is not None and not is_json:
+        raise ValueError("The stored value says nothing.")
+    if field.name == EXTRA:
+        validate_json_object(value)
+    return field.to_python(value)
+
+
+def converted(field: models.Field[Any, Any], value: Any) -> Any:
+    """``value`` in the type of ``field``.
+
+    Raises:
+        ValidationError: it cannot be converted, or something would be lost.
+    """
+    if value is None and not field.null:
+        raise ValidationError(field.error_messages["null"], code="null")
+    invalid = field.error_messages.get("invalid") or _("“%(value)s” is no valid value.")
+    refused = ValidationError(invalid, code="invalid", params={"value": value})
+    if isinstance(field, models.IntegerField) and (
+        isinstance(value, bool) or (isinstance(value, float | Decimal) and value % 1 != 0)
+    ):
+        # int() would make 1 of True and 4 of 4.5.
+        raise refused
+    try:
+        return field.to_python(value)
+    except (TypeError, ValueError, ArithmeticError) as error:
+        raise refused from error
+
+
+def _stored_value(field: models.Field[Any, Any], value: Any) -> Any:
+    try:
+        return field.get_prep_value(value)
+    except (TypeError, ValueError):
+        return value  # an expression, or what the database will refuse
+
+
+class LogLevel(models.TextChoices):
+    """The names of the standard levels of ``logging``."""
+
+    DEBUG = "DEBUG", _("Debug: everything")
+    INFO = "INFO", _("Info: what happens")
+    WARNING = "WARNING", _("Warning: what needs a look")
+    ERROR = "ERROR", _("Error: what failed")
+    CRITICAL = "CRITICAL", _("Critical: what stops the site")
+
+
+class SiteConfiguration(ConfigModel):
+    """The settings that ship ready to use; ``SITECONFIG_MODEL`` puts others in their place."""
+
+    site_name = models.CharField(
+        _("site name"),
+        max_length=100,
+        default="My site",
+        help_text=_("The name shown in the title of every page. 1 to 100 characters."),
+    )
+    maintenance_mode = models.BooleanField(
+        _("maintenance mode"),
+        default=False,
+        help_text=_("While this is on, visitors see a maintenance page; the admin stays open."),
+    )
+    support_email = models.EmailField(
+        _("support e-mail"),
+        blank=True,
+        default="",
+        help_text=_("Where visitors can write to. Empty: no address is shown."),
+    )
+    api_key = models.CharField(
+        _("API key"),
+        max_length=200,
+        blank=True,
+        default="",
+        help_text=_("The key sent with requests to the external service. Empty: none is sent."),
+    )
+    timeout = models.PositiveIntegerField(
+        _("timeout"),
+        default=30,
+        validators=[MinValueValidator(1), MaxValueValidator(300)],
+        help_text=_("Seconds to wait for the external service before giving up. 1 to 300."),
+    )
+    retry_count = models.PositiveIntegerField(
+        _("retry count"),
+        default=3,
+        validators=[MinValueValidator(0), MaxValueValidator(10)],
+        help_text=_("How many times a failed request is tried again. 0 to 10; 0: never."),
+    )
+    log_level = models.CharField(
+        _("log level"),
+        max_length=8,
+        choices=LogLevel.choices,
+        default=LogLevel.INFO,
+        help_text=_("The least severe messages that Logger writes. In force as soon as saved."),
+    )
+
+    class Meta:
+        verbose_name = _("site configuration")
+        verbose_name_plural = _("site configuration")
+        swappable = "SITECONFIG_MODEL"
+        # The row is never added or deleted by a person.
+        default_permissions = ("change", "view")

@@ -1,0 +1,15 @@
+"""The signals of this app."""
+
+from __future__ import annotations
+
+from django.dispatch import Signal
+
+#: Sent once per change in each process, after the commit, in the order of the commits.
+#: ``sender``: the config model. ``old``, ``new``: Snapshots. ``changed``: frozenset of names.
+#: A receiver may read and write settings and may raise: its error is logged, the others still run.
+config_changed = Signal()
+
+#: Internal: sent around the writes that Django announces by no signal of its own (``update``,
+#: ``bulk_create``). ``sender``: the config model. ``using``: the database alias.
+bulk_write_starts = Signal()
+bulk_write_done = Signal()

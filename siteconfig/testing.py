@@ -1,0 +1,49 @@
+"""What tests of code that reads settings need."""
+
+from __future__ import annotations
+
+import unittest
+from typing import TYPE_CHECKING, Any
+
+from django.test.utils import TestContextDecorator
+
+from siteconfig.config_manager import ConfigManager
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from siteconfig.models import ConfigModel
+
+
+class override_config(TestContextDecorator):  # noqa: N801 - named as override_settings is
+    """Replace settings for the time of a block, a test function (also async) or a test class.
+
+    In memory only: it needs no database and stores nothing, and is seen by every thread. Nests;
+    ends however the block ends. It wins over what is saved meanwhile, and checks no value, so
+    that a test can try what a form would refuse.
+
+    Args:
+        model: the config model; the default one if left out.
+        settings: the values by name, in any case. A name that is no field is an extra setting.
+    """
+
+    def __init__(self, model: type[ConfigModel] | None = None, /, **settings: Any) -> None:
+        super().__init__()
+        self.model = model
+        self.settings = settings
+        self.layers: list[Mapping[str, Any]] = []
+
+    def enable(self) -> None:
+        self.layers.append(ConfigManager(self.model)._override(self.settings))
+
+    def disable(self) -> None:
+        ConfigManager(self.model)._restore(self.layers.pop())
+
+    def decorate_class(self, cls: type) -> type:
+        if issubclass(cls, unittest.TestCase):
+            return super().decorate_class(cls)
+        # A plain class of tests, as pytest collects them.
+        for name, member in list(vars(cls).items()):
+            if name.startswith("test") and callable(member):
+                setattr(cls, name, self.decorate_callable(member))
+        return cls
