@@ -1,1 +1,159 @@
-def register(): pass
+"""System checks: what is wrong with the settings or a config model, and the line to write."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, get_args
+
+from django.apps import apps
+from django.conf import settings
+from django.core.checks import CheckMessage, Error, Tags, Warning
+from django.core.checks import register as register_check
+from django.core.exceptions import ImproperlyConfigured
+from solo import settings as solo_settings
+
+from siteconfig import conf
+from siteconfig.config_manager import ConfigManager
+from siteconfig.exceptions import did_you_mean, near_names
+from siteconfig.models import ConfigModel, default_of
+from siteconfig.snapshot import Snapshot
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from django.db import models
+
+
+def register() -> None:
+    """Hand the checks to Django; doing it twice is harmless."""
+    for check in (check_settings, check_model_setting, check_solo_cache):
+        register_check(Tags.compatibility)(check)
+    register_check(Tags.models)(check_config_models)
+
+
+def check_settings(**kwargs: Any) -> list[CheckMessage]:
+    """``SITECONFIG`` is a dict of known keys, each with a value of its type."""
+    given = getattr(settings, "SITECONFIG", {})
+    if not isinstance(given, dict):
+        return [
+            Error(
+                f"SITECONFIG is of type {type(given).__name__}; it must be a dict.",
+                hint='Write, for example: SITECONFIG = {"LOG_FILE": "site.log"}.',
+                id="siteconfig.E001",
+            )
+        ]
+    known = conf.known_settings()
+    return [
+        message
+        for key, value in given.items()
+        for message in check_setting(str(key), value, known)
+    ]
+
+
+def check_setting(key: str, value: object, known: dict[str, Any]) -> list[CheckMessage]:
+    if key not in known:
+        near = did_you_mean([name.upper() for name in near_names(key, map(str.lower, known))])
+        return [
+            Warning(
+                f"SITECONFIG has no setting {key!r}; its value is not used.{near}",
+                hint=f"Its settings are {', '.join(sorted(known))}.",
+                id="siteconfig.W002",
+            )
+        ]
+    types = get_args(known[key]) or (known[key],)
+    if type(value) in types:
+        return []
+    names = " or ".join("None" if one is type(None) else one.__name__ for one in types)
+    return [
+        Error(
+            f"SITECONFIG[{key!r}] is of type {type(value).__name__}; it must be {names}.",
+            hint=f'Write, for example: SITECONFIG = {{"{key}": {EXAMPLES[types[0]]}}}.',
+            id="siteconfig.E003",
+        )
+    ]
+
+
+EXAMPLES = {str: '"site.log"', bool: "True"}
+
+
+def check_model_setting(**kwargs: Any) -> list[CheckMessage]:
+    """``SITECONFIG_MODEL`` names an installed config model."""
+    hint = 'Write SITECONFIG_MODEL = "app_label.ModelName", or leave it out for the shipped model.'
+    try:
+        model = conf.get_model()
+    except ImproperlyConfigured as error:
+        return [Error(str(error), hint=hint, id="siteconfig.E004")]
+    if not issubclass(model, ConfigModel):
+        text = f"SITECONFIG_MODEL names {model._meta.label}, which is no ConfigModel."
+        hint = f"Write class {model.__name__}(siteconfig.models.ConfigModel)."
+        return [Error(text, hint=hint, id="siteconfig.E005")]
+    return []
+
+
+def check_solo_cache(**kwargs: Any) -> list[CheckMessage]:
+    """django-solo's cache is off: it serves values of rolled-back transactions for minutes."""
+    cache = getattr(settings, "SOLO_CACHE", solo_settings.SOLO_CACHE)
+    if not cache:
+        return []
+    return [
+        Error(
+            f"SOLO_CACHE is {cache!r}. django-solo fills that cache before the commit, so it "
+            f"goes on serving what was rolled back.",
+            hint="Remove SOLO_CACHE: ConfigManager reads from memory without it.",
+            id="siteconfig.E006",
+        )
+    ]
+
+
+def check_config_models(*, app_configs: Any = None, **kwargs: Any) -> list[CheckMessage]:
+    """Every field of every config model can be a setting."""
+    configs = apps.get_app_configs() if app_configs is None else app_configs
+    return [
+        message
+        for app_config in configs
+        for model in app_config.get_models()
+        if issubclass(model, ConfigModel)
+        for field in model.setting_fields().values()
+        for message in check_field(field)
+    ]
+
+
+RESERVED = {*dir(ConfigManager), *dir(Snapshot), "version"}
+
+
+def check_field(field: models.Field[Any, Any]) -> Iterator[CheckMessage]:
+    if field.attname in RESERVED:
+        yield Error(
+            f"A setting cannot be called {field.attname!r}: ConfigManager and Snapshot have an "
+            f"attribute of that name.",
+            hint=f"Rename the field, for example to '{field.attname}_setting'.",
+            obj=field,
+            id="siteconfig.E007",
+        )
+    if not (
+        field.null or field.has_default() or field.has_db_default() or field.get_default() == ""
+    ):
+        yield Error(
+            "A setting needs a default: the value in force before anybody sets one.",
+            hint="Give the field a default=..., or null=True.",
+            obj=field,
+            id="siteconfig.E008",
+        )
+        return
+    try:
+        value, default = default_of(field), field.get_default()
+    except Exception as error:  # noqa: BLE001 - whatever the project's default or field raises
+        yield wrong_default(field, f"cannot be used: {error}")
+        return
+    if field.has_default() and not isinstance(default, type(value)):
+        kinds = f"of type {type(default).__name__}; the field holds {type(value).__name__}"
+        yield wrong_default(field, f"is {kinds}")
+
+
+def wrong_default(field: models.Field[Any, Any], problem: str) -> CheckMessage:
+    return Error(
+        f"The default of this setting {problem}.",
+        hint="Give it a default of the field's own type, for example "
+        "default=datetime.timedelta(minutes=5) for a DurationField.",
+        obj=field,
+        id="siteconfig.E009",
+    )

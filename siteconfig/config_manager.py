@@ -17,9 +17,10 @@ from __future__ import annotations
 
 import logging
 from collections import deque
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import partial
 from threading import Event, Lock, local
 from time import monotonic
 from typing import TYPE_CHECKING, Any, NoReturn, final
@@ -65,7 +66,7 @@ class Status:
     model: str
     """The config model, ``"app_label.ModelName"``."""
     version: int | None
-    """The version of the committed snapshot held; None: nothing has been read yet."""
+    """The version of the snapshot held; None: nothing has been read yet."""
     loaded_at: datetime | None
     """When that snapshot was read, in UTC."""
     source: str | None
@@ -139,7 +140,7 @@ class _State:
         self.fresh = False
         self.changes.clear()
         for write in self.pending:
-            write.view = None
+            write.view, write.current = None, False
 
 
 _managers: dict[str | None, ConfigManager] = {}
@@ -223,8 +224,9 @@ class ConfigManager:
         """What is held and how it came here; reads nothing."""
         state = self._state
         label = self._label()
+        write = self._own_write()
         with state.lock:
-            held = state.committed or state.defaults
+            held = (write and write.view) or state.committed or state.defaults
             return Status(
                 model=label,
                 version=held.version if held else None,
@@ -348,15 +350,16 @@ class ConfigManager:
         """The settings as the transaction that made ``write`` sees them."""
         # Read again once somebody else has committed: that may be visible inside, too.
         base = self._state.committed
-        if write.view is None or write.view_base is not base:
+        if write.view is None or not write.current or write.view_base is not base:
+            previous = write.view or base
             try:
                 with self._reading():
-                    view = read_inside(write.connection, self._read_row)
+                    view = read_inside(write.connection, partial(self._read_row, previous))
             except Exception as error:  # noqa: BLE001 - a read of a setting never fails
-                if write.view is None and base is None:
+                if previous is None:
                     self._note_failure(error)
-                return write.view or self._last_known()
-            write.view, write.view_base = view, base
+                return previous or self._last_known()
+            write.view, write.view_base, write.current = view, base, True
         return write.view
 
     def _committed(self) -> Snapshot:
@@ -397,7 +400,7 @@ class ConfigManager:
             if published:
                 self._tell()
                 return snapshot
-            if monotonic() >= deadline:
+            if monotonic() >= deadline and not state.fresh:
                 # Changes come faster than the row can be read. What was read is committed, and
                 # newer than all that had been published when the read began.
                 return snapshot
@@ -405,19 +408,30 @@ class ConfigManager:
     def _read(self, transaction: BaseDatabaseWrapper | None) -> Snapshot:
         """Read the committed row, whatever the caller's own transaction sees."""
         alias = self._alias()
+        read_row = partial(self._read_row, self._state.committed)
         if transaction is not None or in_event_loop():
-            return read_outside(alias, self._read_row)
+            return read_outside(alias, read_row)
         connection = connections[alias]
         try:
-            return self._read_row(connection)
+            return read_row(connection)
         except DatabaseError:
             # Django does this between requests; a process without requests would stay stuck.
-            connection.close_if_unusable_or_obsolete()
+            with suppress(Exception):
+                connection.close_if_unusable_or_obsolete()
             raise
 
-    def _read_row(self, connection: BaseDatabaseWrapper) -> Snapshot:
+    def _read_row(self, previous: Snapshot | None, connection: BaseDatabaseWrapper) -> Snapshot:
         with self._reading():
-            return self._model().read(connection, self._state.committed)
+            snapshot = self._model().read(connection, previous)
+        known = previous._unreadable if previous else {}
+        if new := sorted(snapshot._unreadable.keys() - known):
+            log.warning(
+                "The stored values of %s in %s cannot be read by their fields; these settings "
+                "keep their last known or default values. Save them anew.",
+                ", ".join(new),
+                self._label(),
+            )
+        return snapshot
 
     @contextmanager
     def _reading(self) -> Iterator[None]:
@@ -463,6 +477,8 @@ class ConfigManager:
         state.generation += 1
         state.fresh = False
         state.retry_at = 0.0
+        # A read that is under way may miss the change: nobody is to wait for it.
+        state.read_under_way = None
         self._settle()
 
     def _forget_ended_writes(self) -> None:
@@ -502,7 +518,6 @@ class ConfigManager:
         with state.lock:
             if state.generation != generation:
                 return False
-            known = state.committed._unreadable if state.committed else {}
             recovered = state.error is not None
             state.generation += 1
             state.committed, state.fresh = snapshot, True
@@ -513,13 +528,6 @@ class ConfigManager:
             self._settle()
         if recovered:
             log.info("The settings %s can be read again.", self._label())
-        if new := sorted(snapshot._unreadable.keys() - known):
-            log.warning(
-                "The stored values of %s in %s cannot be read by their fields; these settings "
-                "keep their last known or default values. Save them anew.",
-                ", ".join(new),
-                self._label(),
-            )
         return True
 
     # Called by receivers.py and testing.py
@@ -551,7 +559,7 @@ class ConfigManager:
         with state.lock:
             for write in reversed(state.pending):
                 if write.covers(connection):
-                    write.view = None
+                    write.current = False
                     return write
         write = PendingWrite(connection, self._after_commit)
         with state.lock:

@@ -41,12 +41,13 @@ class PendingWrite:
     Attributes:
         connection: the connection whose transaction made the write.
         savepoints: the savepoints that were open; they decide which rollback undoes the write.
-        view: the settings as this transaction sees them; None: to be read.
+        view: the settings as this transaction saw them last; None: not read yet.
         view_base: the committed snapshot at the time ``view`` was read.
+        current: nothing has been written since ``view`` was read.
         told: what receivers were last told from inside this transaction.
     """
 
-    __slots__ = ("connection", "on_commit", "savepoints", "told", "view", "view_base")
+    __slots__ = ("connection", "current", "on_commit", "savepoints", "told", "view", "view_base")
 
     def __init__(
         self, connection: BaseDatabaseWrapper, on_commit: Callable[[PendingWrite], None]
@@ -56,6 +57,7 @@ class PendingWrite:
         self.savepoints = list(connection.savepoint_ids)
         self.view: Snapshot | None = None
         self.view_base: Snapshot | None = None
+        self.current = False
         self.told: Snapshot | None = None
         if connection.in_atomic_block:
             connection.on_commit(self.committed, robust=True)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Self, cast
 
 from django.core.exceptions import ValidationError
 from django.core.validators import MaxValueValidator, MinValueValidator
-from django.db import DatabaseError, IntegrityError, models, router, transaction
+from django.db import models, router, transaction
 from django.db.models import F
 from django.db.models.expressions import DatabaseDefault
 from django.utils.translation import gettext
@@ -271,40 +271,33 @@ class ConfigModel(SingletonModel):
         Raises:
             RowExistsError: the instance is new, and the row exists.
         """
-        using = options.pop("using", None) or router.db_for_write(type(self), instance=self)
-        options["using"] = using
-        if options.get("update_fields") is not None or options.get("force_update"):
-            if options.get("update_fields"):
-                options["update_fields"] = {*options["update_fields"], "version"}
-            super().save(**options)
-        elif self._state.adding or self.pk is None:
-            self._insert(**options)
-        elif using != self._state.db:
+        options = {name: given for name, given in options.items() if given not in (None, False)}
+        options["using"] = using = options.get("using") or router.db_for_write(
+            type(self), instance=self
+        )
+        names = options.get("update_fields")
+        if names is not None:
+            # None at all means nothing to do, as for any model.
+            super().save(**{**options, "update_fields": {*names, "version"} if names else names})
+        elif options.get("force_update") or self._state.db not in (None, using):
             super().save(**options)
         else:
-            self._save_changes(**options)
+            super().save(**{**options, **self._what_to_save(using)})
         self._remember()
 
-    def _insert(self, **options: Any) -> None:
-        using = options["using"]
-        try:
-            with transaction.atomic(using=using):
-                super().save(**{**options, "force_insert": True})
-        except IntegrityError as error:
-            if type(self)._base_manager.using(using).filter(pk=ROW_ID).exists():
-                raise RowExistsError(self._meta.label) from error
-            raise
+    def _what_to_save(self, using: str) -> dict[str, Any]:
+        """The options with which to save an instance for which none are given.
 
-    def _save_changes(self, **options: Any) -> None:
-        using = options["using"]
-        try:
-            with transaction.atomic(using=using):
-                super().save(**options, update_fields=self._changed_fields())
-        except DatabaseError:
-            if type(self)._base_manager.using(using).filter(pk=ROW_ID).exists():
-                raise
-            # The row has been deleted since: saving makes it anew, as with any model.
-            self._insert(**options)
+        Raises:
+            RowExistsError: the instance is new, and the row exists.
+        """
+        row_exists = type(self)._base_manager.using(using).filter(pk=ROW_ID).exists()
+        if row_exists and self._state.adding:
+            raise RowExistsError(self._meta.label)
+        if row_exists:
+            return {"update_fields": self._changed_fields()}
+        # Also where it has been deleted since: saving makes it anew, as with any model.
+        return {"force_insert": True}
 
     def _changed_fields(self) -> set[str]:
         changed = {"version"}

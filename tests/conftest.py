@@ -1,0 +1,50 @@
+"""Every test starts with managers that have read nothing, and leaves no override behind."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING
+
+import pytest
+
+from siteconfig import config_manager
+from siteconfig.logger import HANDLER_NAME, LOGGER_NAME, Logger
+from siteconfig.signals import config_changed
+from tests.concurrency import Changes
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+@pytest.fixture(autouse=True)
+def _fresh_managers(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Not for tests marked ``warm``, which are about what is left behind."""
+    if request.node.get_closest_marker("warm") is None:
+        for manager in config_manager._managers.values():
+            manager.reset()
+    yield
+    for manager in config_manager._managers.values():
+        assert manager._state.overrides == ()
+        assert manager._state.telling is False
+
+
+@pytest.fixture(autouse=True)
+def _fresh_logger() -> Iterator[None]:
+    """A Logger made in a test ends with it, and so does its level."""
+    logger = logging.getLogger(LOGGER_NAME)
+    level = logger.level
+    yield
+    logger.setLevel(level)
+    Logger._instance = None
+    for handler in [one for one in logger.handlers if one.get_name() == HANDLER_NAME]:
+        logger.removeHandler(handler)
+        handler.close()
+
+
+@pytest.fixture
+def changes() -> Iterator[Changes]:
+    """What a receiver of ``config_changed`` is told during the test."""
+    told = Changes()
+    config_changed.connect(told)
+    yield told
+    config_changed.disconnect(told)

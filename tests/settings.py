@@ -1,0 +1,35 @@
+"""The reference site's settings with databases and models of the tests' own."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from pathlib import Path
+
+from project.settings import *  # noqa: F403 - a settings module takes all of another
+
+_DIRECTORY = Path(tempfile.gettempdir())
+
+
+def _database(name: str) -> dict[str, object]:
+    """A file, as on a site: threads see each other's commits, and only those."""
+    file = _DIRECTORY / f"siteconfig-tests-{os.getpid()}-{name}.sqlite3"
+    return {
+        "ENGINE": "django.db.backends.sqlite3",
+        "NAME": file,
+        "OPTIONS": {"init_command": "PRAGMA journal_mode=WAL; PRAGMA synchronous=OFF"},
+        "TEST": {"NAME": file},
+    }
+
+
+DATABASES = {"default": _database("default"), "other": _database("other")}
+
+SECRET_KEY = "only-for-tests"  # noqa: S105 - guards nothing
+DEBUG = False
+INSTALLED_APPS = [*INSTALLED_APPS, "tests.testapp"]  # noqa: F405 - from the star above
+PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
+STORAGES = {
+    "default": {"BACKEND": "django.core.files.storage.InMemoryStorage"},
+    "staticfiles": {"BACKEND": "django.contrib.staticfiles.storage.StaticFilesStorage"},
+}
+SITECONFIG = {"STRICT": False}

@@ -1,0 +1,618 @@
+"""ConfigManager: one per model (G1), whole (G7), never failing (G8), bad values alone (G15)."""
+
+from __future__ import annotations
+
+import copy
+import logging
+import pickle
+import threading
+from threading import Barrier
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from django.core.exceptions import AppRegistryNotReady, ImproperlyConfigured
+from django.db import OperationalError, connection, transaction
+from django.test import override_settings
+
+import siteconfig
+from siteconfig import ConfigManager, config, config_manager
+from siteconfig.exceptions import UnknownSettingError
+from siteconfig.models import ConfigModel, SiteConfiguration
+from tests.concurrency import Failpoint, Started, after_each_read, in_thread
+from tests.testapp.models import Note, ShopConfig
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+ROW = SiteConfiguration._meta.db_table
+
+
+def fast(manager: ConfigManager = config) -> bool:
+    """Whether reads are plain attribute reads now."""
+    return "_snapshot" in vars(manager)
+
+
+def raw_sql(sql: str) -> None:
+    with connection.cursor() as cursor:
+        cursor.execute(sql)
+
+
+@pytest.fixture
+def no_database(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[int]]:
+    """The database is down; gives the list of attempts to reach it."""
+    attempts: list[int] = []
+
+    def read(*args: Any) -> None:
+        attempts.append(1)
+        raise OperationalError("connection refused")
+
+    monkeypatch.setattr(ConfigModel, "read", read)
+    return attempts
+
+
+class TestG1One:
+    def test_the_default_manager_is_one(self) -> None:
+        """Whoever asks gets the same object, under each of its names."""
+        assert ConfigManager() is ConfigManager()
+        assert ConfigManager() is config is siteconfig.config
+        assert ConfigManager(SiteConfiguration) is config
+
+    def test_each_model_has_its_own(self) -> None:
+        """A second config model has a second manager."""
+        assert ConfigManager(ShopConfig) is ConfigManager(ShopConfig)
+        assert ConfigManager(ShopConfig) is not config
+
+    def test_copies_are_the_same_manager(self) -> None:
+        """copy and pickle cannot make a second one."""
+        for manager in (config, ConfigManager(ShopConfig)):
+            assert copy.copy(manager) is copy.deepcopy(manager) is manager
+            assert pickle.loads(pickle.dumps(manager)) is manager
+
+    def test_64_threads_make_one(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Also when they ask at the same moment."""
+        monkeypatch.setattr(config_manager, "_managers", {})
+        barrier = Barrier(64)
+
+        def ask() -> ConfigManager:
+            barrier.wait()
+            return ConfigManager(ShopConfig)
+
+        threads = [Started(ask) for _ in range(64)]
+        assert len({id(thread.result()) for thread in threads}) == 1
+
+    @pytest.mark.django_db(transaction=True)
+    def test_64_threads_reading_first_at_once_cause_one_load(self) -> None:
+        """The others wait for the one that reads."""
+        barrier = Barrier(64)
+        loads: list[int] = []
+
+        def read() -> int:
+            barrier.wait()
+            return config.timeout
+
+        with after_each_read(lambda: loads.append(1)):
+            threads = [Started(read) for _ in range(64)]
+            assert {thread.result() for thread in threads} == {30}
+        assert len(loads) == 1
+
+    @pytest.mark.parametrize("wrong", [Note, ConfigModel, "shop.ShopConfig", object()])
+    def test_anything_but_a_config_model_is_refused(self, wrong: Any) -> None:
+        """The error says what is taken."""
+        with pytest.raises(TypeError, match="takes a subclass of siteconfig.models.ConfigModel"):
+            ConfigManager(wrong)
+
+
+@pytest.mark.django_db
+class TestReading:
+    def test_every_spelling_gives_the_value(self) -> None:
+        """Attribute, name, mapping, snapshot, typed snapshot."""
+        assert config.timeout == 30
+        assert config.get_setting("TIMEOUT") == config.get_setting("timeout") == 30
+        assert config.settings["timeout"] == 30
+        assert config.snapshot().timeout == 30
+        assert SiteConfiguration.current().timeout == 30
+
+    def test_get_setting_of_an_unknown_name_gives_the_default(self) -> None:
+        """As a dict does."""
+        assert config.get_setting("NOPE") is None
+        assert config.get_setting("NOPE", default=7) == 7
+
+    def test_settings_is_read_only(self) -> None:
+        """A mapping of field names to values, which nobody can change."""
+        assert set(config.settings) == set(SiteConfiguration.setting_fields())
+        with pytest.raises(TypeError):
+            config.settings["timeout"] = 5  # type: ignore[index]
+
+    def test_an_unknown_attribute_lists_near_names(self) -> None:
+        """The error is an AttributeError that knows what was meant."""
+        with pytest.raises(AttributeError, match=r"no setting 'timout'. Did you mean 'timeout'\?"):
+            _ = config.timout
+        with pytest.raises(UnknownSettingError) as caught:
+            _ = config.retry_counts
+        assert caught.value.near[0] == "retry_count"
+        assert not hasattr(config, "no_such_thing_at_all")
+
+    def test_attributes_cannot_be_set_or_deleted(self) -> None:
+        """Assignment would look as if it saved."""
+        with pytest.raises(AttributeError, match="set_setting"):
+            config.timeout = 5
+        with pytest.raises(AttributeError, match="was not deleted"):
+            del config.timeout
+
+    def test_the_second_read_makes_no_query(self, django_assert_num_queries: Any) -> None:
+        """Warm reads of every kind are free of the database (G8)."""
+        _ = config.timeout
+        with django_assert_num_queries(0):
+            _ = (config.timeout, config.snapshot(), config.settings, config.get_setting("x"))
+
+    def test_dir_and_repr_help_in_a_shell(self) -> None:
+        """Completion knows the settings; repr shows no value."""
+        assert {"timeout", "set_setting"} <= set(dir(config))
+        assert repr(config) == "<ConfigManager of siteconfig.SiteConfiguration>"
+
+    def test_a_manager_of_another_model_reads_its_own_row(self) -> None:
+        """Two models share nothing."""
+        shop = ConfigManager(ShopConfig)
+        shop.set_setting("currency", "CHF")
+        assert shop.currency == "CHF"
+        assert not hasattr(config, "currency")
+
+
+@pytest.mark.django_db(transaction=True)
+class TestFastPath:
+    def test_a_committed_snapshot_lies_in_the_managers_dict(self) -> None:
+        """So that a read is an ordinary attribute read."""
+        assert not fast()
+        _ = config.timeout
+        assert fast()
+        assert vars(config)["timeout"] == 30
+
+    def test_a_first_read_costs_one_query(self, django_assert_num_queries: Any) -> None:
+        """And no write."""
+        with django_assert_num_queries(1) as captured:
+            _ = config.timeout
+        assert captured.captured_queries[0]["sql"].startswith("SELECT")
+
+    def test_a_commit_leaves_readers_on_the_fast_path(self) -> None:
+        """Whoever changes pays, never the reader."""
+        config.set_setting("timeout", 45)
+        assert fast()
+        assert vars(config)["timeout"] == 45
+
+    def test_an_open_write_takes_everybody_off_it_until_it_ends(self) -> None:
+        """Readers must be told apart meanwhile; afterwards they need not be."""
+        _ = config.timeout
+        with transaction.atomic():
+            config.set_setting("timeout", 45)
+            assert not fast()
+        assert fast()
+
+
+class TestG6NoGoingBack:
+    @pytest.mark.django_db(transaction=True)
+    def test_a_load_that_began_before_a_commit_is_not_published_after_it(self) -> None:
+        """The loader has read 30 when 45 is committed; from then on nobody sees 30."""
+        point = Failpoint()
+        with after_each_read(point):
+            loader = Started(lambda: config.timeout)
+            assert point.reached.wait(20)
+            SiteConfiguration.objects.update(timeout=45)
+            assert config.timeout == 45
+            point.released.set()
+            assert loader.result() == 45
+        assert config.timeout == 45
+
+    @pytest.mark.django_db(transaction=True)
+    def test_the_later_of_two_loads_is_not_undone_by_the_earlier(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Also where another process has committed in between, and nothing was announced."""
+        monkeypatch.setattr(config_manager, "WAIT", 0)  # let loads overlap
+        point = Failpoint()
+        with after_each_read(point):
+            early = Started(lambda: config.timeout)
+            assert point.reached.wait(20)
+            raw_sql(f"UPDATE {ROW} SET timeout = 45")
+            assert in_thread(lambda: config.timeout) == 45
+            point.released.set()
+            early.result()
+        assert config.timeout == 45
+
+    @pytest.mark.django_db(transaction=True)
+    def test_a_reader_with_an_old_view_of_the_database_is_not_taken_back(self) -> None:
+        """Inside a transaction that began earlier, the committed state is read outside it."""
+        assert config.timeout == 30
+        with transaction.atomic():
+            Note.objects.count()  # from here on this transaction sees the old row
+            in_thread(lambda: config.set_setting("timeout", 45))
+            assert config.timeout == 45
+            in_thread(write_and_roll_back)
+            assert config.timeout == 45
+
+
+def write_and_roll_back() -> None:
+    with transaction.atomic():
+        config.set_setting("timeout", 99)
+        transaction.set_rollback(True)
+
+
+class TestG7Whole:
+    @pytest.mark.django_db(transaction=True)
+    def test_a_snapshot_never_mixes_two_commits(self) -> None:
+        """A writer keeps two settings equal; no snapshot ever has them differ."""
+        config.set_settings(timeout=1, retry_count=1)
+        stop = threading.Event()
+
+        def read() -> int:
+            torn = 0
+            while not stop.is_set():
+                snapshot = config.snapshot()
+                torn += snapshot.timeout != snapshot.retry_count
+            return torn
+
+        readers = [Started(read) for _ in range(2)]
+        for value in range(1, 11):
+            config.set_settings(timeout=value, retry_count=value)
+        stop.set()
+        assert [reader.result() for reader in readers] == [0, 0]
+
+    @pytest.mark.django_db
+    def test_a_snapshot_stays_as_it_was(self) -> None:
+        """Later changes are in later snapshots."""
+        before = config.snapshot()
+        config.set_setting("timeout", 45)
+        assert (before.timeout, config.timeout) == (30, 45)
+
+
+class TestG8NeverFails:
+    def test_no_database_gives_the_defaults_and_one_warning(
+        self, no_database: list[int], caplog: pytest.LogCaptureFixture
+    ) -> None:
+        """The status says what is served and why."""
+        with caplog.at_level(logging.INFO, logger="siteconfig"):
+            assert config.timeout == 30
+            assert config.get_setting("site_name") == "My site"
+            assert config.snapshot().retry_count == 3
+        assert len(caplog.records) == 1
+        assert caplog.records[0].levelname == "WARNING"
+        status = config.status()
+        assert status.source == "default"
+        assert status.last_error == "OperationalError: connection refused"
+        assert not status.fresh
+
+    @pytest.mark.django_db(transaction=True)
+    def test_a_lost_database_leaves_the_last_known_good_values(self, monkeypatch: Any) -> None:
+        """Not the defaults: what was read last."""
+        config.set_setting("timeout", 45)
+        monkeypatch.setattr(ConfigModel, "read", failing_read)
+        config.reload()
+        assert config.timeout == 45
+        assert config.status().source == "row"
+        assert config.status().last_error == "OperationalError: server closed the connection"
+
+    def test_while_the_database_is_down_it_is_not_asked_at_each_read(
+        self, no_database: list[int], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Only again after a pause."""
+        now = [1000.0]
+        monkeypatch.setattr(config_manager, "monotonic", lambda: now[0])
+        for _ in range(5):
+            _ = config.timeout
+        assert len(no_database) == 1
+        now[0] += config_manager.RETRY_INTERVAL + 0.1
+        _ = config.timeout
+        assert len(no_database) == 2
+
+    @pytest.mark.django_db(transaction=True)
+    def test_it_heals_by_itself(
+        self, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        """The first read after the pause finds the database back, and says so once."""
+        SiteConfiguration.objects.update(timeout=45)
+        config.reset()
+        now = [1000.0]
+        monkeypatch.setattr(config_manager, "monotonic", lambda: now[0])
+        with monkeypatch.context() as down:
+            down.setattr(ConfigModel, "read", failing_read)
+            assert config.timeout == 30
+        now[0] += config_manager.RETRY_INTERVAL + 0.1
+        caplog.clear()
+        with caplog.at_level(logging.INFO, logger="siteconfig"):
+            assert config.timeout == 45
+        assert [record.levelname for record in caplog.records] == ["INFO"]
+        assert config.status().last_error is None
+        assert fast()
+
+    @pytest.mark.django_db(transaction=True)
+    def test_a_missing_row_means_the_defaults_and_makes_none(self) -> None:
+        """Reading never writes."""
+        SiteConfiguration.objects.all().delete()
+        config.reset()
+        assert config.timeout == 30
+        assert fast()
+        assert config.status().source == "default"
+        assert not SiteConfiguration.objects.exists()
+
+    @pytest.mark.django_db(transaction=True)
+    def test_a_missing_table_means_the_defaults_until_it_is_there(self) -> None:
+        """As before migrate."""
+        with connection.schema_editor() as editor:
+            editor.delete_model(SiteConfiguration)
+        try:
+            config.reset()
+            assert config.timeout == 30
+            assert "no such table" in (config.status().last_error or "")
+        finally:
+            with connection.schema_editor() as editor:
+                editor.create_model(SiteConfiguration)
+            SiteConfiguration.objects.create(timeout=45)
+        assert config.timeout == 45
+
+    def test_reading_where_the_test_runner_forbids_the_database_gives_the_defaults(self) -> None:
+        """Unit tests of code that reads settings need no database; the next test is not misled."""
+        assert config.timeout == 30
+        assert config._state.retry_at == 0
+
+    @pytest.mark.django_db(transaction=True)
+    def test_a_read_inside_a_broken_transaction_gives_what_was_known(self) -> None:
+        """The ORM refuses every query there."""
+        _ = config.timeout
+        with transaction.atomic():
+            config.set_setting("timeout", 45)
+            transaction.get_connection().needs_rollback = True
+            assert config.timeout == 30
+        assert config.timeout == 30
+
+    @pytest.mark.django_db(transaction=True)
+    def test_code_that_runs_inside_a_load_may_read(self) -> None:
+        """A receiver of connection_created, a log handler: they get what was known before."""
+        seen: list[int] = []
+        with after_each_read(lambda: None), connection.execute_wrapper(reading_wrapper(seen)):
+            assert config.timeout == 30
+        assert seen == [30]
+
+    @pytest.mark.django_db(transaction=True)
+    def test_a_reader_does_not_wait_for_ever_for_another_ones_load(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """The load may be waiting for a lock that this reader holds."""
+        monkeypatch.setattr(config_manager, "WAIT", 0.05)
+        point = Failpoint()
+        with after_each_read(point):
+            stuck = Started(lambda: config.timeout)
+            assert point.reached.wait(20)
+            assert config.timeout == 30
+            point.released.set()
+            stuck.result()
+
+    @pytest.mark.django_db(transaction=True)
+    def test_settings_announced_faster_than_read_are_served_unpublished(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """No reader turns in circles: what it has read is committed."""
+        monkeypatch.setattr(config_manager, "WAIT", 0)
+
+        def announce() -> None:
+            with config._state.lock:
+                config._announce()
+
+        with after_each_read(announce):
+            assert config.timeout == 30
+        assert not fast()
+
+
+def failing_read(*args: Any) -> None:
+    raise OperationalError("server closed the connection")
+
+
+def reading_wrapper(seen: list[int]) -> Any:
+    def wrapper(execute: Any, *args: Any) -> Any:
+        seen.append(config.timeout)
+        return execute(*args)
+
+    return wrapper
+
+
+class TestImportTime:
+    def test_a_read_while_models_are_imported_says_where_to_read(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """There is no model yet, so there are not even defaults."""
+        monkeypatch.setattr(config._state, "model", None)
+        monkeypatch.setattr("django.apps.apps.models_ready", False)
+        monkeypatch.setattr("siteconfig.conf.DEFAULT_MODEL", "notyet.Config")
+        with pytest.raises(AppRegistryNotReady, match=r"Read it where it is used"):
+            _ = config.timeout
+
+    def test_a_wrong_model_setting_says_what_to_write(
+        self, settings: Any, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """The label, the reason and the line."""
+        settings.SITECONFIG_MODEL = "nowhere.Config"
+        with pytest.raises(ImproperlyConfigured, match=r"SITECONFIG_MODEL is 'nowhere.Config'"):
+            _ = config.timeout
+
+    @pytest.mark.django_db
+    def test_another_model_setting_is_followed(self) -> None:
+        """override_settings works, as for every setting."""
+        with override_settings(SITECONFIG_MODEL="testapp.ShopConfig"):
+            assert ConfigManager().currency == "EUR"
+            assert ConfigManager(ShopConfig) is ConfigManager()
+        assert ConfigManager().timeout == 30
+
+
+@pytest.mark.django_db
+class TestG15OneBadValue:
+    @pytest.mark.parametrize(
+        ("column", "stored", "default"),
+        [
+            ("timeout", "'abc'", 30),
+            ("extra", "'[1]'", {}),
+            ("site_name", "x'ff00'", "My site"),
+        ],
+    )
+    def test_a_bad_value_spoils_itself_only(self, column: str, stored: str, default: Any) -> None:
+        """Before anything was read its setting is at the default; the others are current."""
+        raw_sql(f"UPDATE {ROW} SET {column} = {stored}, retry_count = 7")
+        config.reload()
+        assert config.settings[column] == default
+        assert config.retry_count == 7
+        assert config.status().unreadable == (column,)
+
+    def test_it_keeps_the_last_known_good_value(self) -> None:
+        """If there is one, and explain() says so."""
+        config.set_setting("timeout", 45)
+        config.reload()
+        raw_sql(f"UPDATE {ROW} SET timeout = 'abc', retry_count = 7")
+        config.reload()
+        assert (config.timeout, config.retry_count) == (45, 7)
+
+    def test_it_is_reported_once(self, caplog: pytest.LogCaptureFixture) -> None:
+        """By its name, never by its value."""
+        raw_sql(f"UPDATE {ROW} SET api_key = x'733363726574', timeout = 'abc'")
+        with transaction.atomic(), caplog.at_level(logging.WARNING, logger="siteconfig"):
+            config.reload()
+            config.reload()
+        assert config.status().unreadable == ("api_key", "timeout")
+
+    def test_other_settings_can_still_be_written(self) -> None:
+        """And the bad value stays as it is, for whoever can read it."""
+        raw_sql(f"UPDATE {ROW} SET timeout = 'abc'")
+        config.reload()
+        config.set_setting("retry_count", 5)
+        assert (config.retry_count, config.timeout) == (5, 30)
+        with connection.cursor() as cursor:
+            cursor.execute(f"SELECT timeout FROM {ROW}")
+            assert cursor.fetchone() == ("abc",)
+
+    def test_saving_it_anew_heals_it(self) -> None:
+        """The setting is readable again."""
+        raw_sql(f"UPDATE {ROW} SET timeout = 'abc'")
+        config.reload()
+        config.set_setting("timeout", 50)
+        assert config.timeout == 50
+        assert config.status().unreadable == ()
+
+
+@pytest.mark.django_db(transaction=True)
+class TestG15Reports:
+    def test_a_warning_is_logged_once(self, caplog: pytest.LogCaptureFixture) -> None:
+        """At the first load that meets the value, by name."""
+        _ = config.timeout
+        raw_sql(f"UPDATE {ROW} SET timeout = 'abc'")
+        with caplog.at_level(logging.WARNING, logger="siteconfig"):
+            config.reload()
+            config.reload()
+        assert len(caplog.records) == 1
+        assert "timeout" in caplog.text
+        assert "abc" not in caplog.text
+
+    def test_explain_tells_where_the_value_is_from(self) -> None:
+        """And goes on telling it at later loads."""
+        config.set_setting("timeout", 45)
+        raw_sql(f"UPDATE {ROW} SET timeout = 'abc'")
+        for _ in range(2):
+            config.reload()
+            assert config.explain("timeout").source == "last known good"
+            assert config.explain("timeout").value == 45
+
+
+@pytest.mark.django_db
+class TestStatusAndExplain:
+    def test_nothing_read_yet(self, django_assert_num_queries: Any) -> None:
+        """status() reads nothing itself."""
+        with django_assert_num_queries(0):
+            status = config.status()
+        assert status.model == "siteconfig.SiteConfiguration"
+        assert status.version is status.loaded_at is status.source is status.last_error is None
+        assert not status.fresh
+
+    def test_after_a_load(self) -> None:
+        """Version, time and source of what is held."""
+        in_thread(lambda: config.timeout)
+        status = config.status()
+        assert (status.version, status.source, status.fresh) == (0, "row", True)
+        assert status.loaded_at is not None
+        assert status.loaded_at.tzinfo is not None
+        assert status.transport == "none"
+
+    def test_explain_tells_value_and_source(self) -> None:
+        """Of fields and extra settings, in any case."""
+        config.set_setting("new", 1)
+        assert config.explain("TIMEOUT").value == 30
+        assert config.explain("TIMEOUT").name == "timeout"
+        assert config.explain("timeout").source == "row"
+        assert config.explain("NEW").value == 1
+
+    def test_explain_shows_no_value_in_its_repr(self) -> None:
+        """It may be a secret."""
+        config.set_setting("api_key", "s3cret")
+        assert "s3cret" not in repr(config.explain("api_key"))
+
+    def test_explain_of_an_unknown_name_is_an_error(self) -> None:
+        """Unlike get_setting, which has a default to give."""
+        with pytest.raises(UnknownSettingError):
+            config.explain("nope")
+
+    def test_explain_without_a_row(self) -> None:
+        """Everything is at its default."""
+        SiteConfiguration.objects.all().delete()
+        assert config.explain("timeout").source == "default"
+
+
+@pytest.mark.django_db(transaction=True)
+class TestReloadAndReset:
+    def test_reload_sees_raw_sql(self) -> None:
+        """What Django did not write, it did not announce."""
+        _ = config.timeout
+        raw_sql(f"UPDATE {ROW} SET timeout = 45")
+        assert config.timeout == 30
+        assert config.reload().timeout == 45
+        assert config.timeout == 45
+
+    def test_reload_inside_a_transaction_is_for_that_transaction(self) -> None:
+        """What it has written by raw SQL is seen by it, by others after the commit."""
+        _ = config.timeout
+        with transaction.atomic():
+            raw_sql(f"UPDATE {ROW} SET timeout = 45")
+            assert config.reload().timeout == 45
+            assert config.timeout == 45
+            assert in_thread(lambda: config.timeout) == 30
+        assert in_thread(lambda: config.timeout) == 45
+
+    def test_a_lower_version_is_adopted(self) -> None:
+        """A restored backup counts: versions name states, they do not order them."""
+        config.set_setting("timeout", 45)
+        config.set_setting("timeout", 46)
+        assert config.snapshot().version == 2
+        raw_sql(f"UPDATE {ROW} SET timeout = 44, version = 1")
+        config.reload()
+        assert (config.timeout, config.snapshot().version) == (44, 1)
+
+    def test_reset_forgets_what_was_read(self) -> None:
+        """The next read is a first read."""
+        _ = config.timeout
+        config.reset()
+        assert not fast()
+        assert config.status().version is None
+        assert config.timeout == 30
+
+    def test_reset_leaves_an_open_transaction_its_own_writes(self) -> None:
+        """They are facts, not memories."""
+        with transaction.atomic():
+            config.set_setting("timeout", 45)
+            config.reset()
+            assert config.timeout == 45
+            transaction.set_rollback(True)
+        assert config.timeout == 30
+
+    def test_reset_during_a_load_discards_it(self) -> None:
+        """What was asked before is not remembered after."""
+        point = Failpoint()
+        with after_each_read(point):
+            loader = Started(lambda: config.timeout)
+            assert point.reached.wait(20)
+            config.reset()
+            raw_sql(f"UPDATE {ROW} SET timeout = 45")
+            point.released.set()
+            assert loader.result() == 45

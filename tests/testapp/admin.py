@@ -1,0 +1,13 @@
+"""The two lines of a project that registers its own config model."""
+
+from __future__ import annotations
+
+from django.contrib import admin
+
+from siteconfig.admin import ConfigAdmin
+from tests.testapp.models import ShopConfig
+
+
+@admin.register(ShopConfig)
+class ShopConfigAdmin(ConfigAdmin):
+    pass
