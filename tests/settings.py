@@ -24,7 +24,7 @@ def _database(name: str) -> dict[str, object]:
 
 DATABASES = {"default": _database("default"), "other": _database("other")}
 
-SECRET_KEY = "only-for-tests"  # noqa: S105 - guards nothing
+SECRET_KEY = "only-for-tests"
 DEBUG = False
 INSTALLED_APPS = [*INSTALLED_APPS, "tests.testapp"]  # noqa: F405 - from the star above
 PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]

@@ -1,0 +1,3 @@
+"""The management commands of the reference site."""
+
+from __future__ import annotations

@@ -1,0 +1,3 @@
+"""Each module here is one command of ``manage.py``."""
+
+from __future__ import annotations
