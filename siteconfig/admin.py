@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from django.contrib import admin
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
+from django.utils.text import capfirst
 from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 from solo.admin import SingletonModelAdmin
@@ -44,6 +45,8 @@ class ConfigAdmin(SingletonModelAdmin):
     ) -> HttpResponse:
         # Not solo's, which makes the row when the page is only looked at.
         context = {
+            "title": capfirst(self.opts.verbose_name),
+            "subtitle": None,
             "skip_object_list_page": True,
             # There is nothing else to go on to: one button, and it stays on the page.
             "show_save_and_continue": False,
@@ -58,7 +61,7 @@ class ConfigAdmin(SingletonModelAdmin):
         return HttpResponseRedirect(request.path)
 
 
-MORE_SETTINGS = (_("More settings"), {"fields": [EXTRA], "classes": ["collapse"]})
+MORE_SETTINGS: Any = (_("More settings"), {"fields": [EXTRA], "classes": ["collapse"]})
 
 
 class SiteConfigurationAdmin(ConfigAdmin):

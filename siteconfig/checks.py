@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, get_args
+from typing import TYPE_CHECKING, Any, cast, get_args
 
 from django.apps import apps
 from django.conf import settings
@@ -43,9 +43,7 @@ def check_settings(**kwargs: Any) -> list[CheckMessage]:
         ]
     known = conf.known_settings()
     return [
-        message
-        for key, value in given.items()
-        for message in check_setting(str(key), value, known)
+        message for key, value in given.items() for message in check_setting(str(key), value, known)
     ]
 
 
@@ -79,7 +77,7 @@ def check_model_setting(**kwargs: Any) -> list[CheckMessage]:
     """``SITECONFIG_MODEL`` names an installed config model."""
     hint = 'Write SITECONFIG_MODEL = "app_label.ModelName", or leave it out for the shipped model.'
     try:
-        model = conf.get_model()
+        model: type[models.Model] = conf.get_model()
     except ImproperlyConfigured as error:
         return [Error(str(error), hint=hint, id="siteconfig.E004")]
     if not issubclass(model, ConfigModel):
@@ -112,7 +110,7 @@ def check_config_models(*, app_configs: Any = None, **kwargs: Any) -> list[Check
         for app_config in configs
         for model in app_config.get_models()
         if issubclass(model, ConfigModel)
-        for field in model.setting_fields().values()
+        for field in cast("type[ConfigModel]", model).setting_fields().values()
         for message in check_field(field)
     ]
 

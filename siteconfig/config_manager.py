@@ -21,6 +21,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import partial
+from itertools import pairwise
 from threading import Event, Lock, local
 from time import monotonic
 from typing import TYPE_CHECKING, Any, NoReturn, final
@@ -36,6 +37,7 @@ from siteconfig.connections import (
     PendingWrite,
     in_event_loop,
     in_transaction,
+    open_savepoints,
     read_inside,
     read_outside,
     readers_connection,
@@ -107,6 +109,7 @@ class _State:
     """
 
     model: type[ConfigModel] | None
+    by_name: _ByName
     lock: Lock = field(default_factory=Lock)
     committed: Snapshot | None = None
     """The newest committed snapshot read."""
@@ -167,9 +170,8 @@ class ConfigManager:
     __slots__ = ("__dict__", "__weakref__", "_state")
 
     _state: _State
-    # In __dict__ in fast mode; else found by __getattr__.
     _snapshot: Snapshot
-    _by_name: Mapping[str, Any]
+    """In ``__dict__`` in fast mode; else found by ``__getattr__``."""
 
     def __new__(cls, model: type[ConfigModel] | None = None) -> ConfigManager:
         key = _registry_key(model)
@@ -177,21 +179,15 @@ class ConfigManager:
             manager = _managers.get(key)
             if manager is None:
                 manager = _managers[key] = super().__new__(cls)
-                object.__setattr__(manager, "_state", _State(model if key else None))
+                state = _State(model if key else None, _ByName(_SlowNames({}, manager)))
+                object.__setattr__(manager, "_state", state)
             return manager
 
     # Reading
 
     def get_setting(self, name: str, default: Any = None) -> Any:
         """The value of a setting by its name in any case, field or extra; else ``default``."""
-        try:
-            return self._by_name[name]
-        except KeyError:
-            pass
-        try:
-            return self._by_name[name.lower()]
-        except KeyError:
-            return default
+        return self._state.by_name.get_setting(name, default)
 
     def snapshot(self) -> Snapshot:
         """All settings as this reader sees them now; what is returned never changes."""
@@ -257,7 +253,7 @@ class ConfigManager:
         """
         self.set_settings(**{name: value})
 
-    def set_settings(self, **values: Any) -> None:
+    def set_settings(self, /, **values: Any) -> None:
         """Validate several values and save them to the row in one transaction: all or nothing.
 
         Raises:
@@ -269,7 +265,7 @@ class ConfigManager:
         """Like ``set_setting``, from a coroutine."""
         await self.aset_settings(**{name: value})
 
-    async def aset_settings(self, **values: Any) -> None:
+    async def aset_settings(self, /, **values: Any) -> None:
         """Like ``set_settings``, from a coroutine."""
         await sync_to_async(self.set_settings)(**values)
 
@@ -311,9 +307,6 @@ class ConfigManager:
             raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
         if name == "_snapshot":
             return self._view()
-        if name == "_by_name":
-            overridden = self._overridden()
-            return _Names(overridden, self) if overridden else self._view()._by_name
         view = self._view()
         try:
             return view[name]
@@ -497,20 +490,23 @@ class ConfigManager:
         """Put into ``__dict__`` what every reader is to see the same. Under the lock."""
         state = self._state
         overridden = self._overridden()
-        if state.fresh and state.committed is not None and not state.pending:
-            snapshot = state.committed.replaced(overridden) if overridden else state.committed
-            values = {
-                # A method found here is found sooner than one of the class.
-                "get_setting": ConfigManager.get_setting.__get__(self),
-                "snapshot": ConfigManager.snapshot.__get__(self),
-                "_snapshot": snapshot,
-                "_by_name": snapshot._by_name,
-                **snapshot,
-            }
-        else:
-            fields = self._model().setting_fields() if overridden else {}
-            values = {name: value for name, value in overridden.items() if name in fields}
-        object.__setattr__(self, "__dict__", values)
+        fields = self._model().setting_fields() if overridden else {}
+        slow = {name: value for name, value in overridden.items() if name in fields}
+        # First of all, so that nobody reads an old value here after a new one by name.
+        object.__setattr__(self, "__dict__", slow)
+        if not state.fresh or state.committed is None or state.pending:
+            state.by_name.names = _SlowNames(overridden, self)
+            return
+        snapshot = state.committed.replaced(overridden) if overridden else state.committed
+        state.by_name.names = snapshot._by_name
+        fast = {
+            # A method found here is found sooner than one of the class.
+            "get_setting": state.by_name.get_setting,
+            "snapshot": ConfigManager.snapshot.__get__(self),
+            "_snapshot": snapshot,
+            **snapshot,
+        }
+        object.__setattr__(self, "__dict__", fast)
 
     def _publish(self, snapshot: Snapshot, generation: int) -> bool:
         """Hold ``snapshot`` for all readers, unless something has changed since ``generation``."""
@@ -557,12 +553,18 @@ class ConfigManager:
         state = self._state
         remember_writer(connection)
         with state.lock:
-            for write in reversed(state.pending):
-                if write.covers(connection):
-                    write.current = False
-                    return write
+            self._forget_ended_writes()
+            own = [write for write in state.pending if write.connection is connection]
+            if own and own[-1].fate() == open_savepoints(connection):
+                own[-1].current = False
+                return own[-1]
         write = PendingWrite(connection, self._after_commit)
         with state.lock:
+            # One for each rollback that could come is enough, the newest.
+            for older, newer in pairwise(own):
+                if older.fate() == newer.fate():
+                    newer.told = newer.told or older.told
+                    state.pending.remove(older)
             state.pending.append(write)
             self._settle()
         return write
@@ -699,15 +701,36 @@ class ConfigManager:
         return ConfigManager, () if default else (model,)
 
 
-class _Names(dict[str, Any]):
-    """The overridden settings by name; any other is looked up in the row, and only then."""
+class _ByName:
+    """Finds settings by name, for one manager; a class of its own to be found fast."""
+
+    __slots__ = ("names",)
+
+    def __init__(self, names: Mapping[str, Any]) -> None:
+        self.names = names
+
+    def get_setting(self, name: str, default: Any = None) -> Any:
+        """The value of a setting by its name in any case, field or extra; else ``default``."""
+        try:
+            return self.names[name]
+        except KeyError:
+            pass
+        try:
+            return self.names[name.lower()]
+        except KeyError:
+            return default
+
+
+class _SlowNames(dict[str, Any]):
+    """The overridden settings by name; any other is looked up for this reader, and only then."""
 
     def __init__(self, overridden: Mapping[str, Any], manager: ConfigManager) -> None:
         super().__init__(by_name(overridden))
         self.manager = manager
 
     def __missing__(self, name: str) -> Any:
-        return self.manager._view()._by_name[name]
+        lower = name.lower()
+        return self[lower] if lower in self else self.manager._view()._by_name[name]
 
 
 def _registry_key(model: type[ConfigModel] | None) -> str | None:

@@ -7,7 +7,7 @@ from concurrent.futures import Future
 from contextvars import ContextVar
 from functools import partial
 from threading import Thread
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from django.db import connections, transaction
 
@@ -40,7 +40,7 @@ class PendingWrite:
 
     Attributes:
         connection: the connection whose transaction made the write.
-        savepoints: the savepoints that were open; they decide which rollback undoes the write.
+        savepoints: the savepoints that were open when it was made.
         view: the settings as this transaction saw them last; None: not read yet.
         view_base: the committed snapshot at the time ``view`` was read.
         current: nothing has been written since ``view`` was read.
@@ -54,7 +54,7 @@ class PendingWrite:
     ) -> None:
         self.connection = connection
         self.on_commit = on_commit
-        self.savepoints = list(connection.savepoint_ids)
+        self.savepoints = open_savepoints(connection)
         self.view: Snapshot | None = None
         self.view_base: Snapshot | None = None
         self.current = False
@@ -64,7 +64,8 @@ class PendingWrite:
         else:
             # With autocommit off Django's on_commit() refuses, but keeps to this list all the
             # same: rollback() empties it, and the hooks run when autocommit is turned on again.
-            connection.run_on_commit.append((set(self.savepoints), self.committed, True))
+            hook: Any = (set(self.savepoints), self.committed, True)  # as on_commit() makes them
+            connection.run_on_commit.append(hook)
 
     def committed(self) -> None:
         """The hook."""
@@ -75,13 +76,19 @@ class PendingWrite:
         hooks = (hook[1] for hook in self.connection.run_on_commit)
         return any(getattr(hook, "__self__", None) is self for hook in hooks)
 
-    def covers(self, connection: BaseDatabaseWrapper) -> bool:
-        """Whether a write made now through ``connection`` shares this one's fate."""
-        return (
-            self.connection is connection
-            and self.savepoints == connection.savepoint_ids
-            and self.stands()
-        )
+    def fate(self) -> list[str]:
+        """The savepoints whose rollback would undo the write, outermost first.
+
+        Those that have been released are none of them any more: the write is their parent's.
+        """
+        still_open = open_savepoints(self.connection)
+        return [savepoint for savepoint in self.savepoints if savepoint in still_open]
+
+
+def open_savepoints(connection: BaseDatabaseWrapper) -> list[str]:
+    """The savepoints of ``connection``'s transaction, outermost first."""
+    # Django notes the blocks that were entered without one, too: as None.
+    return [savepoint for savepoint in connection.savepoint_ids if savepoint]
 
 
 def in_event_loop() -> bool:

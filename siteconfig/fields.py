@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 ROW_ID = 1
 
 
-class SingleRowKey(models.PositiveSmallIntegerField):
+class SingleRowKey(models.PositiveSmallIntegerField):  # type: ignore[type-arg] # not at run time
     """A primary key that can only be 1.
 
     The database itself refuses any other, by a check that belongs to the column. A constraint in
@@ -27,10 +27,10 @@ class SingleRowKey(models.PositiveSmallIntegerField):
         super().__init__(*args, **kwargs)
 
     def db_check(self, connection: BaseDatabaseWrapper) -> str:
-        return f"{connection.ops.quote_name(self.column)} = {ROW_ID}"
+        return f"{connection.ops.quote_name(str(self.column))} = {ROW_ID}"
 
 
-class VersionField(models.PositiveBigIntegerField):
+class VersionField(models.PositiveBigIntegerField):  # type: ignore[type-arg] # not at run time
     """Counts the writes of its row.
 
     The database adds the one, so that the order of the numbers is the order in which writers
@@ -43,6 +43,7 @@ class VersionField(models.PositiveBigIntegerField):
 
     def pre_save(self, model_instance: models.Model, add: bool) -> int | Combinable:
         if add:
-            return model_instance.__dict__.setdefault(self.attname, 0)
+            version: int = model_instance.__dict__.setdefault(self.attname, 0)
+            return version
         model_instance.__dict__.pop(self.attname, None)  # now deferred
         return F(self.attname) + 1

@@ -105,5 +105,6 @@ class Logger:
         # Asked each time, for the price of an attribute: so it is right from the first line on,
         # and in tests, where nothing commits and nobody is told of a change.
         self.follow_level()
-        stacklevel = 3 + kwargs.pop("stacklevel", 0)
+        # As for logging's own methods, 1 is the caller: two calls up from here.
+        stacklevel = kwargs.pop("stacklevel", 1) + 2
         self._logger.log(level, message, *args, stacklevel=stacklevel, **kwargs)

@@ -6,13 +6,14 @@ import copy
 import json
 from decimal import Decimal
 from enum import Enum
-from typing import TYPE_CHECKING, Any, Self, cast
+from typing import TYPE_CHECKING, Any, ClassVar, Self, TypeVar, cast
 
 from django.core.exceptions import ValidationError
 from django.core.validators import MaxValueValidator, MinValueValidator
 from django.db import models, router, transaction
 from django.db.models import F
 from django.db.models.expressions import DatabaseDefault
+from django.utils.functional import Promise
 from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 from solo.models import SingletonModel
@@ -30,14 +31,19 @@ if TYPE_CHECKING:
     from django.db.backends.base.base import BaseDatabaseWrapper
 
 
-class ConfigQuerySet(models.QuerySet["ConfigModel"]):
+M = TypeVar("M", bound="ConfigModel")
+
+
+class ConfigQuerySet(models.QuerySet[M]):
     """A QuerySet that announces the writes for which Django sends no signal."""
 
     def update(self, **values: Any) -> int:
-        return self._announced(super().update, **{"version": F("version") + 1, **values})
+        rows: int = self._announced(super().update, **{"version": F("version") + 1, **values})
+        return rows
 
-    def bulk_create(self, *args: Any, **kwargs: Any) -> list[ConfigModel]:
-        return self._announced(super().bulk_create, *args, **kwargs)
+    def bulk_create(self, *args: Any, **kwargs: Any) -> list[M]:
+        rows: list[M] = self._announced(super().bulk_create, *args, **kwargs)
+        return rows
 
     update.alters_data = True  # type: ignore[attr-defined]
     bulk_create.alters_data = True  # type: ignore[attr-defined]
@@ -78,7 +84,7 @@ class ConfigModel(SingletonModel):
         ),
     )
 
-    objects = ConfigQuerySet.as_manager()
+    objects: ClassVar[models.Manager[Self]] = ConfigQuerySet.as_manager()
 
     class Meta:
         abstract = True
@@ -173,7 +179,10 @@ class ConfigModel(SingletonModel):
         with transaction.atomic(using=using):
             cls._lock_row(using)
             row = cls._from_snapshot(cls.read(transaction.get_connection(using)), using)
-            row.save(using=using, update_fields=row._assign(values))
+            assigned = row._assign(values)
+            # What is assigned is written even if it seems to be stored already: a value that
+            # could not be read stands for another.
+            row.save(using=using, update_fields=assigned | row._changed_fields())
 
     @classmethod
     def _lock_row(cls, using: str) -> None:
@@ -200,7 +209,7 @@ class ConfigModel(SingletonModel):
         return row
 
     def _assign(self, values: Mapping[str, Any]) -> set[str]:
-        """Set and validate these settings, and return the names of the fields that changed.
+        """Set and validate these settings, and return the names of their fields.
 
         Raises:
             ValidationError: with each refused setting and why.
@@ -231,7 +240,7 @@ class ConfigModel(SingletonModel):
             errors = error.update_error_dict(errors)
         if errors:
             raise ValidationError(errors)
-        return assigned | {"version"}
+        return assigned
 
     def _storable(self, name: str, value: Any) -> Any:
         """``value`` if it can be an extra setting."""
@@ -255,8 +264,8 @@ class ConfigModel(SingletonModel):
     # Saving an instance
 
     @classmethod
-    def from_db(cls, db: str | None, field_names: Any, values: Any) -> Self:
-        instance = super().from_db(db, field_names, values)
+    def from_db(cls, *args: Any, **kwargs: Any) -> Self:
+        instance = super().from_db(*args, **kwargs)
         instance._remember()
         return instance
 
@@ -324,7 +333,8 @@ def default_of(field: models.Field[Any, Any]) -> Any:
     value = field.get_default()
     if isinstance(value, DatabaseDefault):
         # Known without asking the database if it is a plain value.
-        value = getattr(value.expression, "value", None)
+        expression = value.expression  # type: ignore[attr-defined] # missing in the stubs
+        value = getattr(expression, "value", None)
     if isinstance(value, Enum):
         value = value.value  # as it comes back from the database
     return value if value is None else field.to_python(value)
@@ -356,17 +366,30 @@ def converted(field: models.Field[Any, Any], value: Any) -> Any:
     """
     if value is None and not field.null:
         raise ValidationError(field.error_messages["null"], code="null")
-    invalid = field.error_messages.get("invalid") or _("“%(value)s” is no valid value.")
+    invalid = field.error_messages.get("invalid") or _("This is no valid value.")
     refused = ValidationError(invalid, code="invalid", params={"value": value})
     if isinstance(field, models.IntegerField) and (
         isinstance(value, bool) or (isinstance(value, float | Decimal) and value % 1 != 0)
     ):
         # int() would make 1 of True and 4 of 4.5.
         raise refused
+    if isinstance(field, models.CharField | models.TextField) and not is_text(value):
+        raise refused
+    if field.name == EXTRA:
+        validate_json_object(value)  # a field that may be blank does not validate []
     try:
         return field.to_python(value)
     except (TypeError, ValueError, ArithmeticError) as error:
         raise refused from error
+
+
+def is_text(value: Any) -> bool:
+    """Whether every database can store ``value`` as the text that it says."""
+    if isinstance(value, str | Promise):
+        # PostgreSQL stores no NUL, and no database half a surrogate pair.
+        return "\0" not in str(value) and not any("\ud800" <= one <= "\udfff" for one in str(value))
+    # str() would make text of anything, such as "['a']" of a list.
+    return value is None or isinstance(value, int | float | Decimal)
 
 
 def _stored_value(field: models.Field[Any, Any], value: Any) -> Any:

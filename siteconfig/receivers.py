@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from django.apps import apps
 from django.core.signals import setting_changed
-from django.db import DEFAULT_DB_ALIAS, router
+from django.db import DEFAULT_DB_ALIAS, connections, router
 from django.db.models.signals import post_delete, post_migrate, post_save, pre_delete, pre_save
 
 from siteconfig.config_manager import ConfigManager
@@ -67,7 +67,8 @@ def make_rows(
             migrated = apps.get_model(model._meta.label)
         except LookupError:
             continue  # its migration has not run yet
-        if router.allow_migrate_model(using, migrated):
+        # An app without migrations has no table before migrate --run-syncdb.
+        if migrated._meta.db_table in connections[using].introspection.table_names():
             rows = migrated._base_manager.using(using)
             if not rows.filter(pk=ROW_ID).exists():
                 rows.bulk_create([migrated(pk=ROW_ID)], ignore_conflicts=True)

@@ -56,6 +56,10 @@ class Snapshot(Mapping[str, Any]):
         ):
             object.__setattr__(self, name, value)
 
+    if TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> Any: ...
+
     def get_setting(self, name: str, default: Any = None) -> Any:
         """The setting of this name in any case, field or not; ``default`` if there is none."""
         try:
@@ -138,8 +142,8 @@ class FrozenDict(dict[Any, Any]):
     """A dict that cannot change; equal to, and serialized like, the plain one."""
 
     __slots__ = ()
-    __setitem__ = __delitem__ = __ior__ = _refuse  # type: ignore[assignment]
-    clear = pop = popitem = setdefault = update = _refuse  # type: ignore[assignment]
+    __setitem__ = __delitem__ = __ior__ = _refuse
+    clear = pop = popitem = setdefault = update = _refuse
 
     def __reduce__(self) -> tuple[Any, ...]:
         # copy.deepcopy and pickle give the plain dict, which the caller may change.
@@ -150,9 +154,9 @@ class FrozenList(list[Any]):
     """A list that cannot change; equal to, and serialized like, the plain one."""
 
     __slots__ = ()
-    __setitem__ = __delitem__ = __iadd__ = __imul__ = _refuse  # type: ignore[assignment]
-    append = clear = extend = insert = pop = _refuse  # type: ignore[assignment]
-    remove = reverse = sort = _refuse  # type: ignore[assignment]
+    __setitem__ = __delitem__ = __iadd__ = __imul__ = _refuse
+    append = clear = extend = insert = pop = _refuse
+    remove = reverse = sort = _refuse
 
     def __reduce__(self) -> tuple[Any, ...]:
         return list, (list(self),)

@@ -41,7 +41,7 @@ class override_config(TestContextDecorator):  # noqa: N801 - named as override_s
 
     def decorate_class(self, cls: type) -> type:
         if issubclass(cls, unittest.TestCase):
-            return super().decorate_class(cls)
+            return super().decorate_class(cls)  # type: ignore[arg-type] # takes any TestCase
         # A plain class of tests, as pytest collects them.
         for name, member in list(vars(cls).items()):
             if name.startswith("test") and callable(member):

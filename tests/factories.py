@@ -7,6 +7,8 @@ from typing import Any
 import factory
 from django.contrib.auth import get_user_model
 from django.contrib.auth.models import Permission
+from factory.declarations import Sequence
+from factory.helpers import post_generation
 
 from siteconfig.models import SiteConfiguration
 
@@ -33,10 +35,10 @@ class UserFactory(factory.django.DjangoModelFactory[Any]):
         model = get_user_model()
         skip_postgeneration_save = True
 
-    username = factory.Sequence("user{}".format)
+    username = Sequence("user{}".format)
 
-    @factory.post_generation
-    def permissions(self, create: bool, names: Any, **kwargs: Any) -> None:
+    @post_generation  # type: ignore[untyped-decorator] # factory_boy has no types here
+    def permissions(self: Any, create: bool, names: Any, **kwargs: Any) -> None:
         for name in names or ():
             self.user_permissions.add(Permission.objects.get(codename=name))
 

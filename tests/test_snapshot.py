@@ -69,38 +69,54 @@ class TestFrozen:
     def test_items_cannot_be_set(self, snapshot: Snapshot) -> None:
         """It is a Mapping, not a MutableMapping."""
         with pytest.raises(TypeError):
-            snapshot["timeout"] = 5  # type: ignore[index]
+            snapshot["timeout"] = 5
 
     @pytest.mark.parametrize(
-        "change",
-        [
-            lambda tags: tags.append(1),
-            lambda tags: tags.extend([1]),
-            lambda tags: tags.insert(0, 1),
-            lambda tags: tags.clear(),
-            lambda tags: tags.pop(),
-            lambda tags: tags.remove("a"),
-            lambda tags: tags.reverse(),
-            lambda tags: tags.sort(),
-            lambda tags: tags.__setitem__(0, 1),
-            lambda tags: tags.__delitem__(0),
-            lambda tags: tags.__iadd__([1]),
-            lambda tags: tags.__imul__(2),
-            lambda tags: tags[1].update(b=2),
-            lambda tags: tags[1].clear(),
-            lambda tags: tags[1].pop("b"),
-            lambda tags: tags[1].popitem(),
-            lambda tags: tags[1].setdefault("c", 1),
-            lambda tags: tags[1].__setitem__("b", 2),
-            lambda tags: tags[1].__delitem__("b"),
-            lambda tags: tags[1].__ior__({"b": 2}),
-            lambda tags: tags[1]["b"].append(2),
-        ],
+        ("method", "arguments"),
+        {
+            "append": [1],
+            "extend": [[1]],
+            "insert": [0, 1],
+            "clear": [],
+            "pop": [],
+            "remove": ["a"],
+            "reverse": [],
+            "sort": [],
+            "__setitem__": [0, 1],
+            "__delitem__": [0],
+            "__iadd__": [[1]],
+            "__imul__": [2],
+        }.items(),
     )
-    def test_containers_cannot_be_changed_in_place(self, snapshot: Snapshot, change) -> None:
+    def test_lists_cannot_be_changed_in_place(
+        self, snapshot: Snapshot, method: str, arguments: list[object]
+    ) -> None:
         """A view that appends to a list must not change it for everyone (H25)."""
         with pytest.raises(TypeError, match="cannot be changed in place"):
-            change(snapshot.tags)
+            getattr(snapshot.tags, method)(*arguments)
+        assert snapshot.tags == ["a", {"b": [1]}]
+
+    @pytest.mark.parametrize(
+        ("method", "arguments"),
+        {
+            "update": [{"b": 2}],
+            "clear": [],
+            "pop": ["b"],
+            "popitem": [],
+            "setdefault": ["c", 1],
+            "__setitem__": ["b", 2],
+            "__delitem__": ["b"],
+            "__ior__": [{"b": 2}],
+        }.items(),
+    )
+    def test_dicts_cannot_be_changed_in_place(
+        self, snapshot: Snapshot, method: str, arguments: list[object]
+    ) -> None:
+        """Nor those inside other containers, nor lists inside them."""
+        with pytest.raises(TypeError, match="cannot be changed in place"):
+            getattr(snapshot.tags[1], method)(*arguments)
+        with pytest.raises(TypeError, match="cannot be changed in place"):
+            snapshot.tags[1]["b"].append(2)
         assert snapshot.tags == ["a", {"b": [1]}]
 
     def test_the_source_may_change_afterwards(self) -> None:
@@ -111,7 +127,9 @@ class TestFrozen:
         assert snapshot.tags == ["a"]
 
     @pytest.mark.parametrize(
-        "copied", [copy.copy, copy.deepcopy, lambda value: pickle.loads(pickle.dumps(value))]
+        "copied",
+        [copy.copy, copy.deepcopy, lambda value: pickle.loads(pickle.dumps(value))],
+        ids=["copy", "deepcopy", "pickle"],
     )
     def test_copies_are_plain_and_may_change(self, snapshot: Snapshot, copied) -> None:
         """Who wants another value works on a copy."""

@@ -159,7 +159,9 @@ class TestG3OwnWrites:
         """At once, by every spelling."""
         with transaction.atomic():
             write(45)
-            assert config.timeout == config.get_setting("TIMEOUT") == config.snapshot().timeout == 45
+            assert (
+                config.timeout == config.get_setting("TIMEOUT") == config.snapshot().timeout == 45
+            )
             write(50)
             assert config.timeout == 50
 

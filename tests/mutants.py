@@ -1,0 +1,302 @@
+"""Faults that the suite must find: each is put into a copy of the app, and some test must fail.
+
+Run it with ``make mutants``; it takes some minutes and is no part of ``make test``. A fault whose
+text is no longer found stops the run: bring it up to date with the code.
+"""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+import tempfile
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import NamedTuple
+
+ROOT = Path(__file__).parent.parent
+
+
+class Mutant(NamedTuple):
+    fault: str
+    module: str
+    found: str
+    replaced: str
+
+
+MUTANTS = [
+    Mutant(
+        "two managers for the default model",
+        "config_manager",
+        "return None if label == conf.model_label().lower() else label",
+        "return label",
+    ),
+    Mutant(
+        "every first reader loads",
+        "config_manager",
+        "if others is None or monotonic() >= deadline:",
+        "if True:",
+    ),
+    Mutant(
+        "an uncommitted value is held for all",
+        "config_manager",
+        "        write = PendingWrite(connection, self._after_commit)\n",
+        "        write = PendingWrite(connection, self._after_commit)\n"
+        "        self._publish(self._read_row(None, connection), state.generation)\n",
+    ),
+    Mutant(
+        "a load inside a transaction uses its connection",
+        "config_manager",
+        "if transaction is not None or in_event_loop():",
+        "if in_event_loop():",
+    ),
+    Mutant(
+        "a load in a coroutine uses the ORM there",
+        "config_manager",
+        "if transaction is not None or in_event_loop():",
+        "if transaction is not None:",
+    ),
+    Mutant(
+        "own writes are not seen",
+        "config_manager",
+        "return own[-1] if own else None",
+        "return None",
+    ),
+    Mutant(
+        "everybody sees anybody's writes",
+        "config_manager",
+        "if write.connection is connection]",
+        "]",
+    ),
+    Mutant(
+        "a transaction's view is read once",
+        "config_manager",
+        "if write.view is None or not write.current or write.view_base is not base:",
+        "if write.view is None:",
+    ),
+    Mutant(
+        "a transaction's view is read each time",
+        "config_manager",
+        "if write.view is None or not write.current or write.view_base is not base:",
+        "if True:",
+    ),
+    Mutant(
+        "rolled-back writes go on standing",
+        "connections",
+        'return any(getattr(hook, "__self__", None) is self for hook in hooks)',
+        "return bool(hooks)",
+    ),
+    Mutant(
+        "one savepoint is like another",
+        "connections",
+        "            and self.savepoints == connection.savepoint_ids\n",
+        "",
+    ),
+    Mutant(
+        "an ended write is forgotten without a reload",
+        "config_manager",
+        "            state.pending = standing\n            self._announce()\n",
+        "            state.pending = standing\n",
+    ),
+    Mutant(
+        "on_commit of the default database",
+        "config_manager",
+        "        connection = connections[self._alias()]\n        return connection if",
+        '        connection = connections["default"]\n        return connection if',
+    ),
+    Mutant(
+        "on_commit with autocommit off",
+        "connections",
+        "if connection.in_atomic_block:\n            connection.on_commit",
+        "if True:\n            connection.on_commit",
+    ),
+    Mutant(
+        "an old load is published",
+        "config_manager",
+        "if state.generation != generation:",
+        "if False:",
+    ),
+    Mutant(
+        "publishing does not outdate loads under way",
+        "config_manager",
+        "            state.generation += 1\n            state.committed, state.fresh",
+        "            state.committed, state.fresh",
+    ),
+    Mutant(
+        "a failed load raises",
+        "config_manager",
+        "                return self._last_known()\n            finally:",
+        "                raise\n            finally:",
+    ),
+    Mutant(
+        "a failed load forgets the last known good values",
+        "config_manager",
+        "        if state.committed is not None:\n            return state.committed\n",
+        "",
+    ),
+    Mutant(
+        "a database that is down is asked at each read",
+        "config_manager",
+        "state.retry_at = monotonic() + RETRY_INTERVAL",
+        "pass",
+    ),
+    Mutant(
+        "a warning at each failed read",
+        "config_manager",
+        "first = state.error is None",
+        "first = True",
+    ),
+    Mutant(
+        "reading makes the row",
+        "models",
+        "        if row is None:\n            return cls.default_snapshot()\n",
+        "        if row is None:\n            cls.objects.create()\n"
+        "            return cls.default_snapshot()\n",
+    ),
+    Mutant(
+        "reads go where reads of models go",
+        "config_manager",
+        "return router.db_for_write(self._model())",
+        "return router.db_for_read(self._model())",
+    ),
+    Mutant(
+        "snapshots are not frozen",
+        "snapshot",
+        "frozen = {name: freeze(value) for name, value in values.items()}",
+        "frozen = dict(values)",
+    ),
+    Mutant(
+        "receivers are told before the commit",
+        "config_manager",
+        "            self._enlist(transaction)\n        else:\n            with self._state.lock:",
+        "            self._tell_inside(self._enlist(transaction))\n"
+        "        else:\n            with self._state.lock:",
+    ),
+    Mutant(
+        "the first change of a process is not told",
+        "config_manager",
+        "if state.told is None and using == self._alias():",
+        "if False:",
+    ),
+    Mutant(
+        "receivers are told under the lock",
+        "config_manager",
+        "while (change := self._next_change()) is not None:\n                self._send(*change)",
+        "while (change := self._next_change()) is not None:\n"
+        "                with state.lock:\n                    self._send(*change)",
+    ),
+    Mutant(
+        "a receiver's own change is told inside the one before",
+        "config_manager",
+        "            if state.telling:\n                return\n",
+        "",
+    ),
+    Mutant(
+        "a receiver's error goes to the writer",
+        "config_manager",
+        "config_changed.send_robust(",
+        "config_changed.send(",
+    ),
+    Mutant(
+        "an executed callback publishes",
+        "config_manager",
+        "        if write.connection.in_atomic_block:\n            self._tell_inside(write)\n"
+        "            return\n",
+        "",
+    ),
+    Mutant(
+        "update() is not announced",
+        "models",
+        "        bulk_write_done.send(self.model, using=self.db)\n",
+        "",
+    ),
+    Mutant(
+        "an override belongs to its thread",
+        "config_manager",
+        "            self._state.overrides += (layer,)\n",
+        "            self._state.overrides += (layer,)\n"
+        "        object.__setattr__(self, '__dict__', {})\n        import threading\n"
+        "        self._state.reading.mine = layer\n        self._state.overrides = ()\n",
+    ),
+    Mutant(
+        "an override asks the database",
+        "config_manager",
+        "return _Names(overridden, self) if overridden else self._view()._by_name",
+        "return self._view()._by_name",
+    ),
+    Mutant(
+        "validators do not run",
+        "models",
+        "            self.full_clean(exclude=",
+        "            self.__str__() if True else self.full_clean(exclude=",
+    ),
+    Mutant(
+        "writers do not wait for each other",
+        "models",
+        "            cls._lock_row(using)\n",
+        "            cls.objects.get_or_create(pk=1)\n",
+    ),
+    Mutant(
+        "an instance saves every column",
+        "models",
+        'return {"update_fields": self._changed_fields()}',
+        "return {}",
+    ),
+    Mutant(
+        "a new instance resets the row",
+        "models",
+        "if row_exists and self._state.adding:",
+        "if False:",
+    ),
+    Mutant(
+        "one bad value fails the row",
+        "models",
+        "            except Exception:  # noqa: BLE001 - a converter meets",
+        "            except KeyboardInterrupt:  #",
+    ),
+    Mutant(
+        "a second row is possible",
+        "fields",
+        'return f"{connection.ops.quote_name(self.column)} = {ROW_ID}"',
+        'return f"{connection.ops.quote_name(self.column)} > 0"',
+    ),
+]
+
+
+def survives(mutant: Mutant) -> str | None:
+    """Why this fault was not found, or None."""
+    with tempfile.TemporaryDirectory() as directory:
+        copy = Path(directory, "copy")
+        shutil.copytree(ROOT, copy, ignore=shutil.ignore_patterns(".*", "*.sqlite3*", "*.log"))
+        file = copy / "siteconfig" / f"{mutant.module}.py"
+        source = file.read_text()
+        if source.count(mutant.found) != 1:
+            return f"its text is in {mutant.module}.py {source.count(mutant.found)} times, not once"
+        file.write_text(source.replace(mutant.found, mutant.replaced))
+        tests = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", "tests"]
+        try:
+            ran = subprocess.run(  # noqa: S603 - our own tests
+                tests, cwd=copy, capture_output=True, text=True, timeout=300, check=False
+            )
+        except subprocess.TimeoutExpired:
+            return None  # it hangs, which nobody overlooks
+        found = ran.returncode == 1
+        return None if found else f"pytest ended with {ran.returncode}:\n{ran.stdout[-2000:]}"
+
+
+def main(words: list[str]) -> int:
+    chosen = [one for one in MUTANTS if all(word in one.fault for word in words)]
+    with ThreadPoolExecutor(2) as pool:
+        outcomes = list(pool.map(survives, chosen))
+    alive = 0
+    for mutant, why in zip(chosen, outcomes, strict=True):
+        alive += why is not None
+        sys.stdout.write(f"{'found' if why is None else 'MISSED'}  {mutant.fault}\n")
+        if why is not None:
+            sys.stdout.write(f"  {why}\n")
+    sys.stdout.write(f"{len(chosen) - alive} of {len(chosen)} faults found\n")
+    return 1 if alive else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
