@@ -11,7 +11,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check requirements clean
+.PHONY: help run test check mutants requirements clean
 
 help: ## Show this list
 	@echo "make TARGET [PYTHON=python3] [PORT=8000] [ARGS='...']"
@@ -31,6 +31,9 @@ check: $(READY) ## Check style, types, imports and migrations
 	$(BIN)/mypy siteconfig project tests
 	$(BIN)/lint-imports
 	SITECONFIG_DEMO_DB=:memory: $(BIN)/python manage.py makemigrations --check --dry-run
+
+mutants: $(READY) ## Put faults into copies of the code; the suite must find each (minutes)
+	$(BIN)/python -m tests.mutants $(ARGS)
 
 requirements: ## Pin requirements.txt anew from pyproject.toml with uv; ARGS=--upgrade: to the newest
 	$(UV) pip compile --quiet --universal --python-version 3.11 --group dev --no-emit-index-url \

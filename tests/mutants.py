@@ -221,8 +221,8 @@ MUTANTS = [
     Mutant(
         "an override asks the database",
         "config_manager",
-        "return _Names(overridden, self) if overridden else self._view()._by_name",
-        "return self._view()._by_name",
+        "            state.by_name.names = _SlowNames(overridden, self)\n            return\n",
+        "            state.by_name.names = _SlowNames({}, self)\n            return\n",
     ),
     Mutant(
         "validators do not run",
@@ -257,8 +257,8 @@ MUTANTS = [
     Mutant(
         "a second row is possible",
         "fields",
-        'return f"{connection.ops.quote_name(self.column)} = {ROW_ID}"',
-        'return f"{connection.ops.quote_name(self.column)} > 0"',
+        'return f"{connection.ops.quote_name(str(self.column))} = {ROW_ID}"',
+        'return f"{connection.ops.quote_name(str(self.column))} > 0"',
     ),
 ]
 

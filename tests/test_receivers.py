@@ -133,13 +133,14 @@ class TestReceiversMayDoAnything:
         ]
         assert config.timeout == 50
 
-    def test_raise(self, changes: Changes, caplog: pytest.LogCaptureFixture) -> None:
+    def test_raise(self, caplog: pytest.LogCaptureFixture) -> None:
         """The error is logged; the others are told; the change stays."""
 
         def receive(**told: Any) -> None:
             raise RollBackError("receiver")
 
-        with receiving(receive), caplog.at_level(logging.ERROR):
+        changes = Changes()
+        with receiving(receive, changes), caplog.at_level(logging.ERROR):
             set_timeout(45)
         assert config.timeout == 45
         assert changes.timeouts == [(30, 45)]

@@ -1,0 +1,27 @@
+"""The README's Python runs as it stands there, from the first example to the last."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+from django.contrib import admin
+from django.test.utils import isolate_apps
+
+from siteconfig.signals import config_changed
+
+README = Path(__file__).parent.parent / "README.md"
+
+
+@pytest.mark.django_db
+@isolate_apps("siteconfig")
+def test_the_examples_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One after the other, as a reader would type them."""
+    monkeypatch.setattr(admin.site, "_registry", dict(admin.site._registry))
+    namespace: dict[str, object] = {"MIDDLEWARE": [], "INSTALLED_APPS": []}
+    blocks = re.findall(r"```python\n(.*?)```", README.read_text(), re.DOTALL)
+    assert len(blocks) > 5
+    for block in blocks:
+        exec(compile(block, "README.md", "exec"), namespace)  # noqa: S102 - our own text
+    config_changed.disconnect(namespace["tell"])  # type: ignore[arg-type]
