@@ -26,7 +26,10 @@ class ConfigAdmin(SingletonModelAdmin):
         """Django's, with the settings that are no fields last and folded away."""
         if self.fieldsets or self.fields:
             return super().get_fieldsets(request, obj)
-        names = [name for name in self.get_fields(request, obj) if name != EXTRA]
+        names = list(self.get_fields(request, obj))
+        if EXTRA not in names:
+            return [(None, {"fields": names})]
+        names.remove(EXTRA)
         return [(None, {"fields": names}), MORE_SETTINGS]
 
     def get_object(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, cast, get_args
+from typing import TYPE_CHECKING, Any, cast, get_args, get_origin
 
 from django.apps import apps
 from django.conf import settings
@@ -14,7 +14,9 @@ from solo import settings as solo_settings
 from siteconfig import conf
 from siteconfig.config_manager import ConfigManager
 from siteconfig.exceptions import did_you_mean, near_names
-from siteconfig.models import ConfigModel, default_of
+from siteconfig.handlers import CAN_ROTATE
+from siteconfig.logger import FORMATTERS
+from siteconfig.models import ConfigModel, ConfigQuerySet
 from siteconfig.snapshot import Snapshot
 
 if TYPE_CHECKING:
@@ -57,20 +59,44 @@ def check_setting(key: str, value: object, known: dict[str, Any]) -> list[CheckM
                 id="siteconfig.W002",
             )
         ]
-    types = get_args(known[key]) or (known[key],)
-    if type(value) in types:
-        return []
+    types = [get_origin(one) or one for one in get_args(known[key]) or (known[key],)]
+    if isinstance(value, tuple(types)) and (bool in types or not isinstance(value, bool)):
+        return check_setting_value(key, value)
     names = " or ".join("None" if one is type(None) else one.__name__ for one in types)
     return [
         Error(
             f"SITECONFIG[{key!r}] is of type {type(value).__name__}; it must be {names}.",
-            hint=f'Write, for example: SITECONFIG = {{"{key}": {EXAMPLES[types[0]]}}}.',
+            hint=f'Write, for example: SITECONFIG = {{"{key}": {EXAMPLES[key]}}}.',
             id="siteconfig.E003",
         )
     ]
 
 
-EXAMPLES = {str: '"site.log"', bool: "True"}
+#: Values to write for each setting, in Python.
+EXAMPLES = {
+    "LOG_BACKUPS": "5",
+    "LOG_FILE": '"site.log"',
+    "LOG_FORMAT": '"json"',
+    "LOG_MAX_BYTES": "10_000_000",
+    "STRICT": "True",
+}
+
+
+def check_setting_value(key: str, value: Any) -> list[CheckMessage]:
+    """What a value of the right type may still be wrong in."""
+    if key == "LOG_FORMAT" and value not in FORMATTERS:
+        formats = " or ".join(map(repr, sorted(FORMATTERS)))
+        problem = f"is {value!r}; it must be {formats}."
+    elif key in {"LOG_BACKUPS", "LOG_MAX_BYTES"} and value < 0:
+        problem = f"is {value}; it must be 0 or more."
+    elif key == "LOG_MAX_BYTES" and value and not CAN_ROTATE:
+        text = "SITECONFIG['LOG_MAX_BYTES'] has no effect: this system has no fcntl.flock."
+        hint = "Remove it, and let another program rotate the file."
+        return [Warning(text, hint=hint, id="siteconfig.W011")]
+    else:
+        return []
+    hint = f'Write, for example: SITECONFIG = {{"{key}": {EXAMPLES[key]}}}.'
+    return [Error(f"SITECONFIG[{key!r}] {problem}", hint=hint, id="siteconfig.E010")]
 
 
 def check_model_setting(**kwargs: Any) -> list[CheckMessage]:
@@ -110,9 +136,22 @@ def check_config_models(*, app_configs: Any = None, **kwargs: Any) -> list[Check
         for app_config in configs
         for model in app_config.get_models()
         if issubclass(model, ConfigModel)
-        for field in cast("type[ConfigModel]", model).setting_fields().values()
-        for message in check_field(field)
+        for message in check_config_model(cast("type[ConfigModel]", model))
     ]
+
+
+def check_config_model(model: type[ConfigModel]) -> Iterator[CheckMessage]:
+    if not isinstance(model._default_manager.all(), ConfigQuerySet):
+        yield Error(
+            "The default manager of a config model must use ConfigQuerySet: what update() and "
+            "bulk_create() write would else not be noticed.",
+            hint="Write objects = ConfigQuerySet.as_manager(), or a subclass of it, from "
+            "siteconfig.models.",
+            obj=model,
+            id="siteconfig.E012",
+        )
+    for field in model.setting_fields().values():
+        yield from check_field(field)
 
 
 RESERVED = {*dir(ConfigManager), *dir(Snapshot), "version"}
@@ -137,12 +176,15 @@ def check_field(field: models.Field[Any, Any]) -> Iterator[CheckMessage]:
             id="siteconfig.E008",
         )
         return
+    if not field.has_default():
+        return
     try:
-        value, default = default_of(field), field.get_default()
+        default = field.get_default()
+        value = field.to_python(default)
     except Exception as error:  # noqa: BLE001 - whatever the project's default or field raises
         yield wrong_default(field, f"cannot be used: {error}")
         return
-    if field.has_default() and not isinstance(default, type(value)):
+    if value != default:
         kinds = f"of type {type(default).__name__}; the field holds {type(value).__name__}"
         yield wrong_default(field, f"is {kinds}")
 

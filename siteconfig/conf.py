@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from os import PathLike
 from typing import TYPE_CHECKING, Any, get_type_hints
 
 from django.apps import apps
@@ -17,8 +18,17 @@ DEFAULT_MODEL = "siteconfig.SiteConfiguration"
 class Conf:
     """Every key of ``SITECONFIG``, its type and its default."""
 
-    LOG_FILE: str | None = None
+    LOG_FILE: str | PathLike[str] | None = None
     """Path of the file that ``Logger`` writes; None: it adds no file of its own."""
+
+    LOG_FORMAT: str = "text"
+    """``"text"``: time, level, message; ``"json"``: one object a line, with more in it."""
+
+    LOG_MAX_BYTES: int = 0
+    """Rotate the file of ``Logger`` before it grows larger, in bytes; 0: never."""
+
+    LOG_BACKUPS: int = 5
+    """How many rotated files to keep; 0: none."""
 
     STRICT: bool = False
     """Refuse to set a name that is no field, instead of keeping it in the column ``extra``."""
@@ -40,7 +50,7 @@ def known_settings() -> dict[str, Any]:
 
 def model_label() -> str:
     """The label of the model behind ``ConfigManager()``, as ``SITECONFIG_MODEL`` spells it."""
-    return getattr(settings, "SITECONFIG_MODEL", DEFAULT_MODEL)
+    return getattr(settings, "SITECONFIG_MODEL", None) or DEFAULT_MODEL
 
 
 def get_model() -> type[ConfigModel]:

@@ -17,31 +17,30 @@ from __future__ import annotations
 
 import logging
 from collections import deque
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import partial
-from itertools import pairwise
-from threading import Event, Lock, local
+from threading import Event, Lock, RLock, local
 from time import monotonic
-from typing import TYPE_CHECKING, Any, NoReturn, Protocol, final
+from typing import TYPE_CHECKING, Any, NoReturn, Protocol, cast, final
 
 from asgiref.sync import sync_to_async
 from django.core.exceptions import ImproperlyConfigured
 from django.db import Error as DatabaseError
-from django.db import connections, router
+from django.db import InterfaceError, connections, router
 
 from siteconfig import conf
 from siteconfig.connections import (
     WAIT,
+    OpenTransaction,
     PendingWrite,
-    in_event_loop,
+    awaited_transaction,
     in_transaction,
-    open_savepoints,
+    orm_refuses,
     read_inside,
     read_outside,
-    readers_connection,
-    remember_writer,
+    remember_transaction,
     run_in_thread,
 )
 from siteconfig.exceptions import UnknownSettingError
@@ -105,12 +104,13 @@ class _State:
     """Everything one manager knows. ``lock`` guards all but ``model`` and ``reading``.
 
     The lock is held for a few assignments at a time: never while a database is asked, a signal
-    sent or a log line written.
+    sent or a log line written. It may be taken twice: a signal handler of the operating system,
+    or a ``__del__``, may read a setting in the middle of them.
     """
 
     model: type[ConfigModel] | None
     by_name: _ByName
-    lock: Lock = field(default_factory=Lock)
+    lock: AbstractContextManager[bool] = field(default_factory=RLock)
     committed: Snapshot | None = None
     """The newest committed snapshot read."""
     fresh: bool = False
@@ -143,7 +143,7 @@ class _State:
         self.fresh = False
         self.changes.clear()
         for write in self.pending:
-            write.view, write.current = None, False
+            write.view = None
 
 
 _managers: dict[str | None, ConfigManager] = {}
@@ -184,9 +184,14 @@ class ConfigManager:
             manager = _managers.get(key)
             if manager is None:
                 manager = _managers[key] = super().__new__(cls)
-                names = _ByName(_SlowNames({}, manager))
+                names = _ByName(manager)
+                model = model and cast("type[ConfigModel]", model._meta.concrete_model)
                 object.__setattr__(manager, "get_setting", names.get_setting)
-                object.__setattr__(manager, "_state", _State(model if key else None, names))
+                object.__setattr__(
+                    manager,
+                    "_state",
+                    _State(model if key else None, names),
+                )
             return manager
 
     # Reading
@@ -335,26 +340,35 @@ class ConfigManager:
         state = self._state
         if not state.pending:
             return None
-        connection = readers_connection(self._alias())
+        alias = self._alias()
+        connection, awaited = connections[alias], awaited_transaction(alias)
         with state.lock:
             self._forget_ended_writes()
-            own = [write for write in state.pending if write.connection is connection]
+            own = [
+                write
+                for write in state.pending
+                if write.connection is connection or write.transaction is awaited
+            ]
         return own[-1] if own else None
 
     def _transaction_view(self, write: PendingWrite) -> Snapshot:
         """The settings as the transaction that made ``write`` sees them."""
-        # Read again once somebody else has committed: that may be visible inside, too.
         base = self._state.committed
-        if write.view is None or not write.current or write.view_base is not base:
+        # Read again after a rollback to a savepoint, and once somebody else has committed, which
+        # may be visible inside, too.
+        now = (base, write.transaction.rollbacks)
+        if write.view is None or write.view_at != now:
             previous = write.view or base
             try:
+                if (connection := write.connection) is None:
+                    raise InterfaceError("the connection that wrote is gone")
                 with self._reading():
-                    view = read_inside(write.connection, partial(self._read_row, previous))
+                    view = read_inside(connection, partial(self._read_row, previous))
             except Exception as error:  # noqa: BLE001 - a read of a setting never fails
                 if previous is None:
                     self._note_failure(error)
                 return previous or self._last_known()
-            write.view, write.view_base, write.current = view, base, True
+            write.view, write.view_at = view, now
         return write.view
 
     def _committed(self) -> Snapshot:
@@ -404,7 +418,7 @@ class ConfigManager:
         """Read the committed row, whatever the caller's own transaction sees."""
         alias = self._alias()
         read_row = partial(self._read_row, self._state.committed)
-        if transaction is not None or in_event_loop():
+        if transaction is not None or orm_refuses():
             return read_outside(alias, read_row)
         connection = connections[alias]
         try:
@@ -479,13 +493,21 @@ class ConfigManager:
     def _forget_ended_writes(self) -> None:
         """Drop the writes that no longer stand. Under the lock.
 
-        One whose commit hook has not run was rolled back, or committed while somebody else's
+        One that no longer stands in a transaction that goes on was rolled back, and nothing has
+        changed. Any other was rolled back too, or committed, and then perhaps somebody else's
         failing hook kept ours from running: reading the row again is right in both cases.
         """
         state = self._state
-        standing = [write for write in state.pending if write.stands()]
-        if len(standing) < len(state.pending):
-            state.pending = standing
+        ended = [write for write in state.pending if not write.stands()]
+        if not ended:
+            return
+        state.pending = [write for write in state.pending if write not in ended]
+        still_written = {write.transaction for write in state.pending}
+        for transaction in {write.transaction for write in ended} - still_written:
+            transaction.close()
+        if all(write.transaction.goes_on() for write in ended):
+            self._settle()
+        else:
             self._announce()
 
     def _settle(self) -> None:
@@ -497,7 +519,7 @@ class ConfigManager:
         # First of all, so that nobody reads an old value here after a new one by name.
         object.__setattr__(self, "__dict__", slow)
         if not state.fresh or state.committed is None or state.pending:
-            state.by_name.names = _SlowNames(overridden, self)
+            state.by_name.names = by_name(overridden)
             return
         snapshot = state.committed.replaced(overridden) if overridden else state.committed
         state.by_name.names = snapshot._by_name
@@ -546,27 +568,25 @@ class ConfigManager:
     def _enlist(self, connection: BaseDatabaseWrapper) -> PendingWrite:
         """Let ``connection``'s transaction see the row as it has written it, and only it."""
         state = self._state
-        remember_writer(connection)
         with state.lock:
             self._forget_ended_writes()
             own = [write for write in state.pending if write.connection is connection]
-            if own and own[-1].fate() == open_savepoints(connection):
-                own[-1].current = False
-                return own[-1]
-        write = PendingWrite(connection, self._after_commit)
+        transaction = own[-1].transaction if own else OpenTransaction(connection)
+        write = PendingWrite(connection, transaction, self._after_commit)
+        write.view = own[-1].view if own else None  # to fall back on; it is read again
+        remember_transaction(transaction, connection.alias)
         with state.lock:
-            # One for each rollback that could come is enough, the newest.
-            for older, newer in pairwise(own):
-                if older.fate() == newer.fate():
-                    newer.told = newer.told or older.told
-                    state.pending.remove(older)
+            # Of those that one and the same rollback would undo, the newest is enough.
+            fate = write.fate()
+            state.pending = [one for one in state.pending if one not in own or one.fate() != fate]
             state.pending.append(write)
             self._settle()
         return write
 
     def _after_commit(self, write: PendingWrite) -> None:
         """Django runs this when the transaction of ``write`` has committed."""
-        if write.connection.in_atomic_block:
+        connection = write.connection
+        if connection is not None and connection.in_atomic_block:
             self._tell_inside(write)
             return
         with self._state.lock:
@@ -596,9 +616,10 @@ class ConfigManager:
     def _tell(self) -> None:
         """Send ``config_changed`` for what has been published, where receivers may use the ORM."""
         if self._state.changes:
-            if in_event_loop() or self._transaction() is not None:
+            if orm_refuses() or self._transaction() is not None:
                 # Not in a coroutine, nor inside a transaction that is none of theirs.
-                run_in_thread(self._tell_all)
+                with suppress(RuntimeError):  # no new thread at exit: whoever comes next tells
+                    run_in_thread(self._tell_all)
             else:
                 self._tell_all()
 
@@ -633,10 +654,10 @@ class ConfigManager:
         ``captureOnCommitCallbacks(execute=True)`` runs our hook there, to let a test see what
         would follow the commit. Nobody outside the transaction is to see the values.
         """
-        state = self._state
-        own = [one for one in state.pending if one.connection is write.connection]
-        old = next((one.told for one in reversed(own) if one.told is not None), state.told)
-        write.told = new = self._transaction_view(own[-1] if own else write)
+        state, transaction = self._state, write.transaction
+        newest = [one for one in state.pending if one.transaction is transaction][-1:]
+        old = transaction.told or state.told
+        transaction.told = new = self._transaction_view(newest[0] if newest else write)
         if old is not None:
             self._send(old, new)
 
@@ -662,8 +683,6 @@ class ConfigManager:
 
     def _transaction(self) -> BaseDatabaseWrapper | None:
         """The caller's own connection if it is inside a transaction."""
-        if in_event_loop():
-            return None
         connection = connections[self._alias()]
         return connection if in_transaction(connection) else None
 
@@ -696,6 +715,17 @@ class ConfigManager:
         return ConfigManager, () if default else (model,)
 
 
+def held_values() -> list[Mapping[str, Any]]:
+    """What the managers of this process hold now, by name: snapshots and overrides; no read."""
+    held: list[Mapping[str, Any]] = []
+    for manager in list(_managers.values()):
+        state = manager._state
+        views = [state.committed, *(write.view for write in state.pending)]
+        held += [view for view in views if view is not None]
+        held += state.overrides
+    return held
+
+
 class GetSetting(Protocol):
     """What ``ConfigManager.get_setting`` takes and gives."""
 
@@ -703,12 +733,17 @@ class GetSetting(Protocol):
 
 
 class _ByName:
-    """Finds settings by name, for one manager, in a dict that it replaces at every change."""
+    """Finds settings by name, for one manager, in a dict that it replaces at every change.
 
-    __slots__ = ("names",)
+    Attributes:
+        names: the committed settings in fast mode, else the overridden ones.
+    """
 
-    def __init__(self, names: Mapping[str, Any]) -> None:
-        self.names = names
+    __slots__ = ("manager", "names")
+
+    def __init__(self, manager: ConfigManager) -> None:
+        self.manager = manager
+        self.names: Mapping[str, Any] = {}
 
     def get_setting(self, name: str, default: Any = None) -> Any:
         """The value of a setting by its name in any case, field or extra; else ``default``."""
@@ -716,22 +751,9 @@ class _ByName:
             return self.names[name]
         except KeyError:
             pass
-        try:
-            return self.names[name.lower()]
-        except KeyError:
-            return default
-
-
-class _SlowNames(dict[str, Any]):
-    """The overridden settings by name; any other is looked up for this reader, and only then."""
-
-    def __init__(self, overridden: Mapping[str, Any], manager: ConfigManager) -> None:
-        super().__init__(by_name(overridden))
-        self.manager = manager
-
-    def __missing__(self, name: str) -> Any:
-        lower = name.lower()
-        return self[lower] if lower in self else self.manager._view()._by_name[name]
+        if (lower := name.lower()) in self.names:
+            return self.names[lower]
+        return self.manager.snapshot().get_setting(lower, default)
 
 
 def _registry_key(model: type[ConfigModel] | None) -> str | None:
@@ -748,7 +770,8 @@ def _registry_key(model: type[ConfigModel] | None) -> str | None:
             f"{model._meta.label} is not in use: SITECONFIG_MODEL replaces it by "
             f"{model._meta.swapped}. Ask for ConfigManager() to get whichever is in use."
         )
-    label = model._meta.label_lower
+    # A proxy is another class for the same row.
+    label = cast("type[ConfigModel]", model._meta.concrete_model)._meta.label_lower
     return None if label == conf.model_label().lower() else label
 
 

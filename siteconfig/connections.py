@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from concurrent.futures import Future
+from contextlib import suppress
 from contextvars import ContextVar
 from functools import partial
 from threading import Thread
 from typing import TYPE_CHECKING, Any, TypeVar
+from weakref import ref
 
 from django.db import connections, transaction
 
@@ -26,10 +29,63 @@ if TYPE_CHECKING:
 WAIT = 2.0
 
 # A coroutine has no connection: the ORM runs in a thread for it. asgiref carries context variables
-# from that thread back to the coroutine, and so it carries which connection wrote for it.
-_written_through: ContextVar[Mapping[str, BaseDatabaseWrapper]] = ContextVar(
-    "siteconfig_written_through"
-)
+# from that thread back to the coroutine, and so it carries whose transaction wrote for it.
+_awaited: ContextVar[Mapping[str, OpenTransaction]] = ContextVar("siteconfig_awaited")
+
+
+class OpenTransaction:
+    """A transaction that has written settings: what its writes have in common.
+
+    It is on the connection's ``execute_wrappers`` as long as one of its writes stands.
+
+    Attributes:
+        rollbacks: how many rollbacks to a savepoint it has seen. What was read before one may
+            have been undone by it.
+        told: what receivers were last told from inside it.
+    """
+
+    __slots__ = ("__weakref__", "_block", "_connection", "rollbacks", "told")
+
+    def __init__(self, connection: BaseDatabaseWrapper) -> None:
+        # Weakly: the connection of a thread that has died must be closed, whatever it left open.
+        self._connection = ref(connection)
+        self._block = connection.atomic_blocks[0] if connection.atomic_blocks else None
+        self.rollbacks = 0
+        self.told: Snapshot | None = None
+        # First: Django's own way to remove one, pop(), takes the last.
+        connection.execute_wrappers.insert(0, self)
+
+    @property
+    def connection(self) -> BaseDatabaseWrapper | None:
+        return self._connection()
+
+    def __call__(self, execute: Any, sql: Any, *arguments: Any) -> Any:
+        """Django calls this in place of ``execute``, with each statement of the connection."""
+        try:
+            return execute(sql, *arguments)
+        finally:
+            if isinstance(sql, str) and sql[:11].upper() == "ROLLBACK TO":
+                self.rollbacks += 1
+
+    def goes_on(self) -> bool:
+        """Whether it is certain that the transaction has not ended.
+
+        By the outermost ``atomic`` block. A decorator's block is one object for all its calls;
+        but between two calls comes an end, and one that our hook did not hear of leaves Django's
+        flag that commit hooks are due.
+        """
+        connection = self.connection
+        return (
+            connection is not None
+            and self._block is not None
+            and connection.atomic_blocks[:1] == [self._block]
+            and not connection.run_commit_hooks_on_set_autocommit_on
+        )
+
+    def close(self) -> None:
+        if (connection := self.connection) is not None:
+            with suppress(ValueError):
+                connection.execute_wrappers.remove(self)
 
 
 class PendingWrite:
@@ -39,26 +95,25 @@ class PendingWrite:
     out at the rollback of its savepoint or transaction, which no signal tells, and at the commit.
 
     Attributes:
-        connection: the connection whose transaction made the write.
+        transaction: the transaction that made the write.
         savepoints: the savepoints that were open when it was made.
         view: the settings as this transaction saw them last; None: not read yet.
-        view_base: the committed snapshot at the time ``view`` was read.
-        current: nothing has been written since ``view`` was read.
-        told: what receivers were last told from inside this transaction.
+        view_at: the state in which ``view`` was read; in another it must be read again.
     """
 
-    __slots__ = ("connection", "current", "on_commit", "savepoints", "told", "view", "view_base")
+    __slots__ = ("on_commit", "savepoints", "transaction", "view", "view_at")
 
     def __init__(
-        self, connection: BaseDatabaseWrapper, on_commit: Callable[[PendingWrite], None]
+        self,
+        connection: BaseDatabaseWrapper,
+        transaction: OpenTransaction,
+        on_commit: Callable[[PendingWrite], None],
     ) -> None:
-        self.connection = connection
+        self.transaction = transaction
         self.on_commit = on_commit
         self.savepoints = open_savepoints(connection)
         self.view: Snapshot | None = None
-        self.view_base: Snapshot | None = None
-        self.current = False
-        self.told: Snapshot | None = None
+        self.view_at: object = None
         if connection.in_atomic_block:
             connection.on_commit(self.committed, robust=True)
         else:
@@ -67,21 +122,27 @@ class PendingWrite:
             hook: Any = (set(self.savepoints), self.committed, True)  # as on_commit() makes them
             connection.run_on_commit.append(hook)
 
+    @property
+    def connection(self) -> BaseDatabaseWrapper | None:
+        return self.transaction.connection
+
     def committed(self) -> None:
         """The hook."""
         self.on_commit(self)
 
     def stands(self) -> bool:
         """Whether the write is neither committed nor rolled back."""
-        hooks = (hook[1] for hook in self.connection.run_on_commit)
-        return any(getattr(hook, "__self__", None) is self for hook in hooks)
+        connection = self.connection
+        hooks = reversed(connection.run_on_commit) if connection is not None else ()
+        return any(getattr(hook[1], "__self__", None) is self for hook in hooks)
 
     def fate(self) -> list[str]:
         """The savepoints whose rollback would undo the write, outermost first.
 
         Those that have been released are none of them any more: the write is their parent's.
         """
-        still_open = open_savepoints(self.connection)
+        connection = self.connection
+        still_open = open_savepoints(connection) if connection is not None else []
         return [savepoint for savepoint in self.savepoints if savepoint in still_open]
 
 
@@ -92,12 +153,17 @@ def open_savepoints(connection: BaseDatabaseWrapper) -> list[str]:
 
 
 def in_event_loop() -> bool:
-    """Whether this is code of a coroutine, where Django's ORM refuses to work."""
+    """Whether this is code of a coroutine."""
     try:
         asyncio.get_running_loop()
     except RuntimeError:
         return False
     return True
+
+
+def orm_refuses() -> bool:
+    """Whether Django refuses to use a connection here; its ``async_unsafe`` decides the same."""
+    return in_event_loop() and not os.environ.get("DJANGO_ALLOW_ASYNC_UNSAFE")
 
 
 def in_transaction(connection: BaseDatabaseWrapper) -> bool:
@@ -106,22 +172,20 @@ def in_transaction(connection: BaseDatabaseWrapper) -> bool:
     return connection.in_atomic_block or (connected and not connection.autocommit)
 
 
-def readers_connection(alias: str) -> BaseDatabaseWrapper | None:
-    """The connection whose transaction the caller is in, as far as settings go."""
-    if in_event_loop():
-        return _written_through.get({}).get(alias)
-    return connections[alias]
-
-
-def remember_writer(connection: BaseDatabaseWrapper) -> None:
+def remember_transaction(transaction: OpenTransaction, alias: str) -> None:
     """Let the coroutine that awaits this write be taken for a part of its transaction."""
-    _written_through.set({**_written_through.get({}), connection.alias: connection})
+    _awaited.set({**_awaited.get({}), alias: transaction})
+
+
+def awaited_transaction(alias: str) -> OpenTransaction | None:
+    """The transaction in which the caller, a coroutine, has awaited a write."""
+    return _awaited.get({}).get(alias) if in_event_loop() else None
 
 
 def read_inside(connection: BaseDatabaseWrapper, read: Read[T]) -> T:
     """Read as ``connection``'s open transaction sees it, and leave that transaction unharmed."""
-    if in_event_loop():
-        # The thread that owns the connection waits for this coroutine meanwhile.
+    if connections[connection.alias] is not connection:
+        # The caller is a coroutine; the thread that owns the connection waits for it meanwhile.
         return _in_thread(partial(_lend, connection, read))
     # In a savepoint: on PostgreSQL a failed statement would spoil the caller's transaction.
     with transaction.atomic(using=connection.alias):
@@ -182,7 +246,7 @@ def run_in_thread(call: Callable[[], None]) -> None:
 
 
 def _close(connection: BaseDatabaseWrapper) -> None:
-    # Not connection.close(): it keeps a connection to an in-memory SQLite database open.
-    if connection.connection is not None:
-        connection.connection.close()
-        connection.connection = None
+    # Not connection.close(): it keeps a connection to an in-memory SQLite database open. Nor
+    # connection.connection.close(), by which a pool would lose one.
+    connection._close()  # type: ignore[attr-defined] # missing in the stubs
+    connection.connection = None

@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import logging
-from pathlib import Path
+import os
 from threading import Lock
-from typing import Any, ClassVar, final
+from typing import Any, ClassVar, cast, final
 
 from django.core.exceptions import AppRegistryNotReady, ImproperlyConfigured
 
 from siteconfig.conf import conf
 from siteconfig.config_manager import config
 from siteconfig.exceptions import LogFileConflictError
+from siteconfig.formatters import JsonFormatter, TextFormatter
+from siteconfig.handlers import LogFileHandler
 
 #: The branch of the ``logging`` tree that Logger writes to; the app's own messages are on it too.
 LOGGER_NAME = "siteconfig"
 HANDLER_NAME = "siteconfig.file"
-FORMAT = "%(asctime)s %(levelname)s %(message)s"
+
+FORMATTERS = {"text": TextFormatter(), "json": JsonFormatter()}
 
 
 @final
@@ -38,7 +41,7 @@ class Logger:
     _lock: ClassVar[Lock] = Lock()
     _logger: ClassVar[logging.Logger] = logging.getLogger(LOGGER_NAME)
 
-    def __new__(cls, log_file: str | Path | None = None) -> Logger:
+    def __new__(cls, log_file: str | os.PathLike[str] | None = None) -> Logger:
         with cls._lock:
             cls._open(log_file)
             if cls._instance is None:
@@ -46,38 +49,37 @@ class Logger:
             return cls._instance
 
     @classmethod
-    def _open(cls, log_file: str | Path | None) -> None:
+    def _open(cls, log_file: str | os.PathLike[str] | None) -> None:
         """Attach the file's handler, once: it outlives a reload of this module."""
         handler = cls._handler()
         asked = log_file if handler is not None else log_file or conf.LOG_FILE
         if asked is None:
             return
-        path = str(Path(asked).absolute())
+        path = os.path.abspath(asked)  # noqa: PTH100 - without following links
         if handler is None:
-            handler = logging.FileHandler(path, encoding="utf-8", errors="backslashreplace")
+            handler = LogFileHandler(path, conf.LOG_MAX_BYTES, conf.LOG_BACKUPS)
             handler.set_name(HANDLER_NAME)
-            handler.setFormatter(logging.Formatter(FORMAT))
+            handler.setFormatter(FORMATTERS["text"])
             cls._logger.addHandler(handler)
-        elif handler.baseFilename != path:
-            raise LogFileConflictError(handler.baseFilename, path)
+        elif handler.path != path:
+            raise LogFileConflictError(handler.path, path)
 
     @classmethod
-    def _handler(cls) -> logging.FileHandler | None:
-        for handler in cls._logger.handlers:
-            if handler.get_name() == HANDLER_NAME and isinstance(handler, logging.FileHandler):
-                return handler
-        return None
+    def _handler(cls) -> LogFileHandler | None:
+        # By its name: after a reload of the code it is of a class that is no longer ours.
+        named = (one for one in cls._logger.handlers if one.get_name() == HANDLER_NAME)
+        return cast("LogFileHandler | None", next(named, None))
 
     @classmethod
-    def follow_level(cls) -> None:
-        """Give the logger the level that ``log_level`` names, if there is such a setting."""
-        try:
-            level = config.get_setting("log_level")
-        except (AppRegistryNotReady, ImproperlyConfigured):
-            return  # logging while Django starts
-        number = logging.getLevelNamesMapping().get(level)
-        if number is not None and number != cls._logger.level:
-            cls._logger.setLevel(number)
+    def follow_settings(cls) -> None:
+        """Give our logger the level that ``log_level`` names, our file the format of LOG_FORMAT."""
+        level = logging.getLevelNamesMapping().get(_log_level())
+        if level is not None and level != cls._logger.level:
+            cls._logger.setLevel(level)
+        formatter = FORMATTERS.get(conf.LOG_FORMAT)
+        handler = cls._handler()
+        if handler is not None and formatter is not None and formatter is not handler.formatter:
+            handler.setFormatter(formatter)
 
     def log(self, message: object, *args: object, **kwargs: Any) -> None:
         """Write ``message`` at level INFO; arguments as for ``logging.Logger.info``."""
@@ -104,7 +106,14 @@ class Logger:
     ) -> None:
         # Asked each time, for the price of an attribute: so it is right from the first line on,
         # and in tests, where nothing commits and nobody is told of a change.
-        self.follow_level()
+        self.follow_settings()
         # As for logging's own methods, 1 is the caller: two calls up from here.
         stacklevel = kwargs.pop("stacklevel", 1) + 2
         self._logger.log(level, message, *args, stacklevel=stacklevel, **kwargs)
+
+
+def _log_level() -> Any:
+    try:
+        return config.get_setting("log_level")
+    except (AppRegistryNotReady, ImproperlyConfigured):
+        return None  # logging while Django starts

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import json
 from decimal import Decimal
 from enum import Enum
 from typing import TYPE_CHECKING, Any, ClassVar, Self, TypeVar, cast
@@ -18,15 +17,24 @@ from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 from solo.models import SingletonModel
 
+from siteconfig import receivers
 from siteconfig.conf import conf
 from siteconfig.config_manager import ConfigManager
 from siteconfig.exceptions import RowExistsError, did_you_mean, near_names
-from siteconfig.fields import ROW_ID, SingleRowKey, VersionField
+from siteconfig.fields import (
+    ROW_ID,
+    ExtraField,
+    SingleRowKey,
+    VersionField,
+    is_storable_text,
+    validate_json,
+    validate_json_object,
+)
 from siteconfig.signals import bulk_write_done, bulk_write_starts
 from siteconfig.snapshot import EXTRA, Snapshot, same
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
 
     from django.db.backends.base.base import BaseDatabaseWrapper
 
@@ -56,14 +64,6 @@ class ConfigQuerySet(models.QuerySet[M]):
         return result
 
 
-def validate_json_object(value: Any) -> None:
-    """Refuse what is no JSON object."""
-    if not isinstance(value, dict):
-        raise ValidationError(
-            _('Enter a JSON object: {"name": value, …}.'), code="not_an_object", params={}
-        )
-
-
 class ConfigModel(SingletonModel):
     """The base of every config model: each field is a setting, its default the value at first.
 
@@ -73,11 +73,8 @@ class ConfigModel(SingletonModel):
 
     id = SingleRowKey()
     version = VersionField()
-    extra = models.JSONField(
+    extra = ExtraField(
         _("more settings"),
-        default=dict,
-        blank=True,
-        validators=[validate_json_object],
         help_text=_(
             "Settings that are no fields of their own, as a JSON object of name and value. Code "
             'reads them with get_setting("name").'
@@ -88,6 +85,13 @@ class ConfigModel(SingletonModel):
 
     class Meta:
         abstract = True
+        # So that what Django writes by itself, such as SET_NULL, is announced too.
+        base_manager_name = "objects"
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        # Before any handler of the project's own, which may read the settings.
+        receivers.watch(cls)
 
     def __str__(self) -> str:
         return str(self._meta.verbose_name).capitalize()
@@ -115,7 +119,10 @@ class ConfigModel(SingletonModel):
     def setting_name(cls, name: str) -> str:
         """How the setting that is called ``name`` in any case is spelled here."""
         lower = name.lower()
-        return next((field for field in cls.setting_fields() if field.lower() == lower), lower)
+        for attribute, field in cls.setting_fields().items():
+            if lower in {attribute.lower(), field.name.lower()}:
+                return attribute
+        return lower
 
     @classmethod
     def default_snapshot(cls) -> Snapshot:
@@ -192,7 +199,8 @@ class ConfigModel(SingletonModel):
         where it also spares the transaction from starting as a reader that cannot become a
         writer.
         """
-        rows = cls._base_manager.using(using)
+        # Not by the model's own QuerySet, which would announce it.
+        rows: models.QuerySet[Any] = models.QuerySet(cls, using=using)
         row = rows.filter(pk=ROW_ID)
         if not row.update(version=F("version")):
             rows.bulk_create([cls()], ignore_conflicts=True)
@@ -216,31 +224,32 @@ class ConfigModel(SingletonModel):
         """
         fields = self.setting_fields()
         errors: dict[str, Any] = {}
-        extra = dict(self.extra) if isinstance(self.extra, dict) else {}
-        assigned: set[str] = set()
+        assigned: dict[str, Any] = {}
+        extra: dict[str, Any] = {}
         for given, value in values.items():
             name = self.setting_name(given)
             try:
-                if name in assigned or (name not in fields and name in errors):
+                if name in assigned or name in extra or name in errors:
                     raise ValidationError(gettext("Given twice."), code="twice")
                 if name in fields:
-                    setattr(self, name, converted(fields[name], value))
-                    assigned.add(name)
+                    assigned[name] = converted(fields[name], value)
                 else:
                     extra[name] = self._storable(name, value)
             except ValidationError as error:
                 errors[name] = error.error_list
-        if extra != self.extra and EXTRA not in assigned:
-            self.extra = extra
-            assigned.add(EXTRA)
+        if extra:
+            assigned[EXTRA] = {**assigned.get(EXTRA, self.extra), **extra}
+        for name, value in assigned.items():
+            setattr(self, name, value)
+        names = {fields[name].name for name in assigned}
         try:
             # What is not given is not looked at: it may be invalid, and is not made worse.
-            self.full_clean(exclude={field.name for field in self._meta.concrete_fields} - assigned)
+            self.full_clean(exclude={field.name for field in self._meta.concrete_fields} - names)
         except ValidationError as error:
             errors = error.update_error_dict(errors)
         if errors:
             raise ValidationError(errors)
-        return assigned
+        return names
 
     def _storable(self, name: str, value: Any) -> Any:
         """``value`` if it can be an extra setting."""
@@ -251,14 +260,9 @@ class ConfigModel(SingletonModel):
                 f"field of {self._meta.label}.",
                 code="unknown",
             )
-        try:
-            json.dumps(value, allow_nan=False)
-        except (TypeError, ValueError, RecursionError) as error:
-            raise ValidationError(
-                gettext("A setting that is no field holds what JSON can hold: %(problem)s."),
-                code="not_json",
-                params={"problem": error},
-            ) from error
+        if not name.strip():
+            raise ValidationError(gettext("A setting needs a name."), code="unnamed")
+        validate_json({name: value})
         return value
 
     # Saving an instance
@@ -268,6 +272,11 @@ class ConfigModel(SingletonModel):
         instance = super().from_db(*args, **kwargs)
         instance._remember()
         return instance
+
+    def refresh_from_db(self, *args: Any, **kwargs: Any) -> None:
+        super().refresh_from_db(*args, **kwargs)
+        fields = kwargs.get("fields", args[1] if len(args) > 1 else None)
+        self._remember(fields)
 
     def save(self, **options: Any) -> None:
         """Save what was changed since the instance was loaded, and only that.
@@ -288,7 +297,11 @@ class ConfigModel(SingletonModel):
         if names is not None:
             # None at all means nothing to do, as for any model.
             super().save(**{**options, "update_fields": {*names, "version"} if names else names})
-        elif options.get("force_update") or self._state.db not in (None, using):
+        elif (
+            options.get("force_update")
+            or self._state.db not in (None, using)
+            or (options.get("force_insert") and not self._state.adding)
+        ):
             super().save(**options)
         else:
             super().save(**{**options, **self._what_to_save(using)})
@@ -319,12 +332,13 @@ class ConfigModel(SingletonModel):
                 changed.add(field.name)
         return changed
 
-    def _remember(self) -> None:
-        """Note what is stored, to tell later what has been changed."""
-        self._stored = {
-            name: copy.deepcopy(_stored_value(field, self.__dict__[name]))
-            for name, field in self.setting_fields().items()
-            if name in self.__dict__
+    def _remember(self, names: Iterable[str] | None = None) -> None:
+        """Note what is stored in these fields, or in all, to tell later what has been changed."""
+        self._stored = self.__dict__.get("_stored", {}) | {
+            attribute: copy.deepcopy(_stored_value(field, self.__dict__[attribute]))
+            for attribute, field in self.setting_fields().items()
+            if attribute in self.__dict__
+            and (names is None or attribute in names or field.name in names)
         }
 
 
@@ -353,8 +367,8 @@ def checked(field: models.Field[Any, Any], stored: Any, value: Any) -> Any:
         raise ValueError("The column holds NULL.")
     if value is None and stored is not None and not is_json:
         raise ValueError("The stored value says nothing.")
-    if field.name == EXTRA:
-        validate_json_object(value)
+    if isinstance(field, ExtraField) and not isinstance(value, dict):
+        raise TypeError("The column holds no JSON object.")
     return field.to_python(value)
 
 
@@ -364,6 +378,8 @@ def converted(field: models.Field[Any, Any], value: Any) -> Any:
     Raises:
         ValidationError: it cannot be converted, or something would be lost.
     """
+    if isinstance(value, models.Model):
+        value = value.pk
     if value is None and not field.null:
         raise ValidationError(field.error_messages["null"], code="null")
     invalid = field.error_messages.get("invalid") or _("This is no valid value.")
@@ -375,8 +391,10 @@ def converted(field: models.Field[Any, Any], value: Any) -> Any:
         raise refused
     if isinstance(field, models.CharField | models.TextField) and not is_text(value):
         raise refused
-    if field.name == EXTRA:
+    if isinstance(field, ExtraField):
         validate_json_object(value)  # a field that may be blank does not validate []
+    elif isinstance(field, models.JSONField):
+        validate_json(value)
     try:
         return field.to_python(value)
     except (TypeError, ValueError, ArithmeticError) as error:
@@ -386,8 +404,7 @@ def converted(field: models.Field[Any, Any], value: Any) -> Any:
 def is_text(value: Any) -> bool:
     """Whether every database can store ``value`` as the text that it says."""
     if isinstance(value, str | Promise):
-        # PostgreSQL stores no NUL, and no database half a surrogate pair.
-        return "\0" not in str(value) and not any("\ud800" <= one <= "\udfff" for one in str(value))
+        return is_storable_text(str(value))
     # str() would make text of anything, such as "['a']" of a list.
     return value is None or isinstance(value, int | float | Decimal)
 

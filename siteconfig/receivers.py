@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from django.apps import apps
 from django.core.signals import setting_changed
@@ -12,36 +12,32 @@ from django.db.models.signals import post_delete, post_migrate, post_save, pre_d
 from siteconfig.config_manager import ConfigManager
 from siteconfig.fields import ROW_ID
 from siteconfig.logger import Logger
-from siteconfig.models import ConfigModel
 from siteconfig.signals import bulk_write_done, bulk_write_starts, config_changed
 
 if TYPE_CHECKING:
     from django.apps import AppConfig
 
+    from siteconfig.models import ConfigModel
     from siteconfig.snapshot import Snapshot
 
 
 def connect() -> None:
-    """Connect every handler; doing it twice is harmless."""
-    for model in config_models():
-        # Sender by sender: a receiver of every model's deletions would cost the whole project
-        # Django's fast deletes.
-        for signal in (pre_save, pre_delete, bulk_write_starts):
-            signal.connect(before_write, sender=model, dispatch_uid="siteconfig")
-        for signal in (post_save, post_delete, bulk_write_done):
-            signal.connect(after_write, sender=model, dispatch_uid="siteconfig")
+    """Connect the handlers that belong to no model; doing it twice is harmless."""
     post_migrate.connect(make_rows, dispatch_uid="siteconfig")
-    config_changed.connect(follow_log_level, dispatch_uid="siteconfig")
+    config_changed.connect(follow_logging_settings, dispatch_uid="siteconfig")
     setting_changed.connect(follow_model_setting, dispatch_uid="siteconfig")
 
 
-def config_models() -> list[type[ConfigModel]]:
-    """Every config model that has a table."""
-    return [
-        model
-        for model in apps.get_models()
-        if issubclass(model, ConfigModel) and not model._meta.proxy
-    ]
+def watch(model: type[ConfigModel]) -> None:
+    """Connect the handlers of one config model.
+
+    Sender by sender: a receiver of every model's deletions would cost the whole project Django's
+    fast deletes.
+    """
+    for signal in (pre_save, pre_delete, bulk_write_starts):
+        signal.connect(before_write, sender=model, dispatch_uid="siteconfig")
+    for signal in (post_save, post_delete, bulk_write_done):
+        signal.connect(after_write, sender=model, dispatch_uid="siteconfig")
 
 
 def before_write(sender: type[ConfigModel], *, using: str, **kwargs: Any) -> None:
@@ -60,8 +56,10 @@ def make_rows(
     With the models as the migrations that have run know them, not as the code does: the table
     may lack the columns of later ones.
     """
-    for model in config_models():
-        if model._meta.app_config is not app_config or router.db_for_write(model) != using:
+    for model in app_config.get_models():
+        if not hasattr(model, "setting_fields") or model._meta.proxy:
+            continue
+        if router.db_for_write(model) != using:
             continue
         try:
             migrated = apps.get_model(model._meta.label)
@@ -72,12 +70,12 @@ def make_rows(
             rows = migrated._base_manager.using(using)
             if not rows.filter(pk=ROW_ID).exists():
                 rows.bulk_create([migrated(pk=ROW_ID)], ignore_conflicts=True)
-            ConfigManager(model)._after_write(using)
+            ConfigManager(cast("type[ConfigModel]", model))._after_write(using)
 
 
-def follow_log_level(sender: type[ConfigModel], *, new: Snapshot, **kwargs: Any) -> None:
+def follow_logging_settings(sender: type[ConfigModel], *, new: Snapshot, **kwargs: Any) -> None:
     if sender is ConfigManager()._model():
-        Logger.follow_level()
+        Logger.follow_settings()
 
 
 def follow_model_setting(*, setting: str, **kwargs: Any) -> None:

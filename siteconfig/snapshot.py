@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NoReturn
 
+from siteconfig.exceptions import UnknownSettingError
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -56,9 +58,19 @@ class Snapshot(Mapping[str, Any]):
         ):
             object.__setattr__(self, name, value)
 
-    if TYPE_CHECKING:
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("_"):
+            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+        raise UnknownSettingError(self._model_label, name, self._values)
 
-        def __getattr__(self, name: str) -> Any: ...
+    def __copy__(self) -> Snapshot:
+        return self  # it cannot change
+
+    def __deepcopy__(self, memo: Any) -> Snapshot:
+        return self
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("A snapshot may hold secrets and is not pickled. Pickle what is needed.")
 
     def get_setting(self, name: str, default: Any = None) -> Any:
         """The setting of this name in any case, field or not; ``default`` if there is none."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import unittest
 from typing import TYPE_CHECKING, Any
 
@@ -43,7 +44,8 @@ class override_config(TestContextDecorator):  # noqa: N801 - named as override_s
         if issubclass(cls, unittest.TestCase):
             return super().decorate_class(cls)  # type: ignore[arg-type] # takes any TestCase
         # A plain class of tests, as pytest collects them.
-        for name, member in list(vars(cls).items()):
-            if name.startswith("test") and callable(member):
+        for name in dir(cls):
+            member = inspect.getattr_static(cls, name)
+            if name.startswith("test") and inspect.isfunction(member):
                 setattr(cls, name, self.decorate_callable(member))
         return cls

@@ -65,8 +65,9 @@ MUTANTS = [
     Mutant(
         "everybody sees anybody's writes",
         "config_manager",
-        "if write.connection is connection]",
-        "]",
+        "            own = [write for write in state.pending if write.connection is connection]\n"
+        "        return own[-1]",
+        "            own = list(state.pending)\n        return own[-1]",
     ),
     Mutant(
         "a transaction's view is read once",
@@ -89,8 +90,8 @@ MUTANTS = [
     Mutant(
         "one savepoint is like another",
         "connections",
-        "            and self.savepoints == connection.savepoint_ids\n",
-        "",
+        "if savepoint in still_open]",
+        "if False]",
     ),
     Mutant(
         "an ended write is forgotten without a reload",
@@ -138,7 +139,7 @@ MUTANTS = [
         "a database that is down is asked at each read",
         "config_manager",
         "state.retry_at = monotonic() + RETRY_INTERVAL",
-        "pass",
+        "state.retry_at = 0",
     ),
     Mutant(
         "a warning at each failed read",

@@ -6,7 +6,7 @@ import re
 from typing import Any
 
 import pytest
-from django.test import Client
+from django.test import Client, RequestFactory
 from django.urls import reverse
 
 from siteconfig import ConfigManager, config
@@ -86,6 +86,36 @@ class TestThePage:
         assert not SiteConfiguration.objects.exists()
         client.post(URL, data)
         assert config.timeout == 45
+
+    @pytest.mark.parametrize("empty", ["", "  ", "null", "{}"])
+    def test_more_settings_may_be_cleared(self, empty: str) -> None:
+        """Nothing is an empty object."""
+        config.set_setting("new", 1)
+        client = browser(AdminFactory())
+        assert client.post(URL, filled_in(client, extra=empty)).status_code == 302
+        assert config.extra == {}
+
+    @pytest.mark.parametrize(
+        "bad",
+        ["[]", "[1]", '"text"', "5", "{", '{"a": NaN}', '{"a": 1e400}', '{"a": "\\u0000"}'],
+    )
+    def test_more_settings_are_an_object_of_plain_json(self, bad: str) -> None:
+        """Anything else is an error at the field."""
+        client = browser(AdminFactory())
+        response = client.post(URL, filled_in(client, extra=bad))
+        assert set(response.context["adminform"].form.errors) == {"extra"}
+        assert config.extra == {}
+
+    @pytest.mark.parametrize(
+        "bad",
+        ["[" * 100_000, '{"a": ' * 1500 + "1" + "}" * 1500, '{"a": ' + "9" * 5000 + "}"],
+        ids=["never closed", "deep", "long number"],
+    )
+    def test_monstrous_json_is_an_error_too(self, bad: str) -> None:
+        """Not a 500 (H80)."""
+        client = browser(AdminFactory())
+        response = client.post(URL, filled_in(client, extra=bad))
+        assert set(response.context["adminform"].form.errors) == {"extra"}
 
     def test_there_is_no_page_of_another_row(self) -> None:
         """Nor one to add or delete."""
@@ -168,6 +198,20 @@ class TestAProjectsOwnModel:
         url = reverse("admin:testapp_shopconfig_change")
         response = client.post(url, filled_in(client, url, low="11", opening="8:00:00"))
         assert response.context["adminform"].form.errors == {"low": ["Not above high."]}
+
+    def test_more_settings_may_be_left_out(self) -> None:
+        """exclude is Django's."""
+        from django.contrib import admin
+
+        from siteconfig.admin import ConfigAdmin
+
+        class Page(ConfigAdmin):
+            exclude = ["extra"]
+
+        request = RequestFactory().get("/")
+        request.user = AdminFactory()  # type: ignore[assignment] # it gives a User
+        ((_heading, options),) = Page(ShopConfig, admin.site).get_fieldsets(request)
+        assert "extra" not in options["fields"]
 
     def test_declared_fields_are_left_as_they_are(self) -> None:
         """A project may order its page."""

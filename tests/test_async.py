@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from threading import Event
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -11,7 +12,7 @@ from django.db import transaction
 from django.test import TestCase
 
 from siteconfig import config
-from tests.concurrency import in_thread
+from tests.concurrency import PATIENCE, in_thread
 
 if TYPE_CHECKING:
     from tests.concurrency import Changes
@@ -91,6 +92,51 @@ class TestG9:
             return config.timeout
 
         assert async_to_sync(write)() == 30
+
+    def test_a_coroutine_does_not_see_another_tasks_open_transaction(self) -> None:
+        """Though both wrote through the same thread and its connection, one after the other."""
+        entered, leave = Event(), Event()
+
+        @transaction.atomic
+        def write(value: int) -> None:
+            config.set_setting("timeout", value)
+
+        @transaction.atomic
+        def write_slowly(value: int) -> None:
+            config.set_setting("timeout", value)
+            _ = config.timeout
+            entered.set()
+            assert leave.wait(PATIENCE)
+
+        async def tasks() -> int:
+            await sync_to_async(write)(50)
+            slow = asyncio.create_task(sync_to_async(write_slowly)(99))
+            while not entered.is_set():
+                await asyncio.sleep(0)
+            seen: int = config.timeout
+            leave.set()
+            await slow
+            assert config.timeout == 99
+            return seen
+
+        assert asyncio.run(tasks()) == 50
+
+    def test_where_the_orm_is_allowed_in_the_event_loop(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """As in a notebook: writes there are announced, too."""
+        monkeypatch.setenv("DJANGO_ALLOW_ASYNC_UNSAFE", "1")
+
+        async def write() -> list[int]:
+            config.set_setting("timeout", 50)
+            seen = [config.timeout]
+            with transaction.atomic():
+                config.set_setting("timeout", 60)
+                seen.append(config.timeout)
+                transaction.set_rollback(True)
+            return [*seen, config.timeout]
+
+        assert asyncio.run(write()) == [50, 60, 50]
 
 
 class AsyncTestCase(TestCase):

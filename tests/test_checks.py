@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import re
+import uuid
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +30,10 @@ class TestSettings:
             ({"STRIKT": True}, "siteconfig.W002", "Did you mean 'STRICT'?"),
             ({5: True}, "siteconfig.W002", "no setting '5'"),
             ({"STRICT": "yes"}, "siteconfig.E003", "of type str; it must be bool"),
-            ({"LOG_FILE": 5}, "siteconfig.E003", "of type int; it must be str or None"),
+            ({"LOG_MAX_BYTES": True}, "siteconfig.E003", "of type bool; it must be int"),
+            ({"LOG_MAX_BYTES": -1}, "siteconfig.E010", "is -1; it must be 0 or more"),
+            ({"LOG_FORMAT": "xml"}, "siteconfig.E010", "it must be 'json' or 'text'"),
+            ({"LOG_FILE": 5}, "siteconfig.E003", "it must be str or PathLike or None"),
         ],
     )
     def test_what_is_wrong(self, settings: Any, given: Any, expected: str, text: str) -> None:
@@ -46,6 +50,14 @@ class TestSettings:
         (message,) = run_checks()
         assert message.hint == 'Write, for example: SITECONFIG = {"STRICT": True}.'
 
+    def test_rotation_where_it_cannot_be(
+        self, settings: Any, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """As on Windows."""
+        monkeypatch.setattr(checks, "CAN_ROTATE", False)
+        settings.SITECONFIG = {"LOG_MAX_BYTES": 10}
+        assert ids(run_checks()) == ["siteconfig.W011"]
+
     def test_every_setting_has_an_example(self) -> None:
         """For every key, with a value of another type."""
         for key in known_settings():
@@ -53,7 +65,9 @@ class TestSettings:
 
     def test_nothing_is_wrong_with_what_is_right(self, settings: Any) -> None:
         """Nor without any."""
-        settings.SITECONFIG = {"STRICT": True, "LOG_FILE": None}
+        settings.SITECONFIG = {"STRICT": True, "LOG_FILE": None, "LOG_MAX_BYTES": 10}
+        assert run_checks() == []
+        settings.SITECONFIG = {"LOG_FILE": Path("site.log"), "LOG_FORMAT": "json"}
         assert run_checks() == []
         del settings.SITECONFIG
         assert run_checks() == []
@@ -76,6 +90,11 @@ class TestModelSetting:
         (message,) = checks.check_model_setting()
         assert message.id == "siteconfig.E005"
         assert message.hint == "Write class Note(siteconfig.models.ConfigModel)."
+
+    def test_none_means_the_shipped_model(self, settings: Any) -> None:
+        """As if it were not there."""
+        settings.SITECONFIG_MODEL = None
+        assert checks.check_model_setting() == []
 
     def test_a_config_model(self, settings: Any) -> None:
         """Is right."""
@@ -107,6 +126,10 @@ class TestFields:
             ({"pause": models.DurationField(default=datetime.timedelta(minutes=5))}, None),
             ({"until": models.DateField(default=datetime.date.today)}, None),
             ({"tags": models.JSONField(default=list)}, None),
+            ({"rate": models.FloatField(default=1)}, None),
+            ({"price": models.DecimalField(max_digits=5, decimal_places=2, default=0)}, None),
+            ({"unique_key": models.UUIDField(default=uuid.uuid4)}, None),
+            ({"objects": models.Manager()}, "siteconfig.E012"),
         ],
         ids=lambda value: next(iter(value)) if isinstance(value, dict) else str(value),
     )
@@ -116,11 +139,7 @@ class TestFields:
         meta = type("Meta", (), {"app_label": "testapp"})
         attributes = {"__module__": __name__, "Meta": meta, **field}
         model: Any = type("Config", (ConfigModel,), attributes)
-        messages = [
-            message
-            for one in model.setting_fields().values()
-            for message in checks.check_field(one)
-        ]
+        messages = list(checks.check_config_model(model))
         assert ids(messages) == ([expected] if expected else [])
         assert all(message.hint and message.obj for message in messages)
 

@@ -291,9 +291,12 @@ class TestG8NeverFails:
         assert config.status().last_error == "OperationalError: server closed the connection"
 
     def test_while_the_database_is_down_it_is_not_asked_at_each_read(
-        self, no_database: list[int], monkeypatch: pytest.MonkeyPatch
+        self,
+        no_database: list[int],
+        monkeypatch: pytest.MonkeyPatch,
+        caplog: pytest.LogCaptureFixture,
     ) -> None:
-        """Only again after a pause."""
+        """Only again after a pause; and one warning is enough."""
         now = [1000.0]
         monkeypatch.setattr(config_manager, "monotonic", lambda: now[0])
         for _ in range(5):
@@ -302,6 +305,7 @@ class TestG8NeverFails:
         now[0] += config_manager.RETRY_INTERVAL + 0.1
         _ = config.timeout
         assert len(no_database) == 2
+        assert len(caplog.records) == 1
 
     @pytest.mark.django_db(transaction=True)
     def test_it_heals_by_itself(

@@ -20,7 +20,7 @@ from siteconfig.exceptions import RowExistsError
 from siteconfig.models import ConfigModel, SiteConfiguration, default_of
 from tests.concurrency import Changes, Started, in_thread
 from tests.factories import SiteConfigurationFactory
-from tests.testapp.models import ShopConfig
+from tests.testapp.models import ShopConfig, ShopProxy, Warehouse
 
 
 def refused(**values: Any) -> dict[str, list[str]]:
@@ -173,6 +173,31 @@ class TestSavingAnInstance:
         row.save()
         assert config.timeout == 45
 
+    def test_what_is_read_again_counts_as_stored(self) -> None:
+        """refresh_from_db(), of all fields or of some, and deferred ones."""
+        row = SiteConfiguration.objects.get()
+        SiteConfiguration.objects.update(timeout=50)
+        row.refresh_from_db()
+        row.timeout = 30
+        row.save()
+        assert config.timeout == 30
+        row.timeout = 31
+        row.refresh_from_db(fields=["retry_count"])
+        row.save()
+        assert config.timeout == 31
+        deferred = SiteConfiguration.objects.only("site_name").get()
+        assert deferred.timeout == 31
+        SiteConfiguration.objects.update(timeout=60)
+        deferred.site_name = "Other"
+        deferred.save()
+        assert (config.timeout, config.site_name) == (60, "Other")
+
+    def test_force_insert_of_a_loaded_row_is_an_integrity_error(self) -> None:
+        """As with any model."""
+        row = SiteConfiguration.objects.get()
+        with pytest.raises(IntegrityError), transaction.atomic():
+            row.save(force_insert=True)
+
     def test_force_update_saves_every_column(self) -> None:
         """Whoever asks for it gets it."""
         row = SiteConfiguration.objects.get()
@@ -301,6 +326,36 @@ class TestG11WholeAndChecked:
         """Names and values, nothing else."""
         assert set(refused(extra=value)) == {"extra"}
 
+    def test_extra_and_single_extra_settings_may_be_given_together(self) -> None:
+        """The single ones are put into it."""
+        config.set_settings(extra={"a": 1}, b=2)
+        assert config.extra == {"a": 1, "b": 2}
+
+    @pytest.mark.parametrize("value", ["a\0b", "\ud800", {"a\0": 1}, [[["\0"]]]], ids=ascii)
+    def test_json_that_not_every_database_stores_is_refused(self, value: Any) -> None:
+        """In extra settings and in every JSON field."""
+        assert set(refused(new_setting=value)) == {"new_setting"}
+        with pytest.raises(ValidationError):
+            ConfigManager(ShopConfig).set_setting("tags", [value])
+        with pytest.raises(ValidationError):
+            ConfigManager(ShopConfig).set_setting("tags", [math.nan])
+
+    def test_json_may_be_100_levels_deep(self) -> None:
+        """And no deeper: parsers give up somewhere."""
+        deep: Any = 1
+        for _ in range(98):
+            deep = [deep]
+        config.set_setting("deep", deep)
+        assert config.get_setting("deep") == deep
+        for _ in range(10):
+            deep = [deep]
+        assert set(refused(deeper=deep)) == {"deeper"}
+
+    @pytest.mark.parametrize("name", ["", "  "])
+    def test_a_setting_needs_a_name(self, name: str) -> None:
+        """Nobody could ask for it."""
+        assert set(refused(**{name: 1})) == {name}
+
     def test_a_name_given_twice_is_refused(self) -> None:
         """Which of the two should win?"""
         assert set(refused(timeout=40, TIMEOUT=50)) == {"timeout"}
@@ -344,6 +399,18 @@ class TestG11WholeAndChecked:
         assert {name: shop.settings[name] for name in values} == values
         shop.set_setting("opened", None)
         assert shop.opened is None
+
+    def test_a_foreign_key_is_set_by_either_name_and_validated(self) -> None:
+        """By its object or its key; a key of nothing is refused."""
+        shop = ConfigManager(ShopConfig)
+        warehouse = Warehouse.objects.create(name="North")
+        shop.set_setting("warehouse", warehouse)
+        assert shop.warehouse_id == warehouse.pk
+        with pytest.raises(ValidationError) as caught:
+            shop.set_setting("warehouse_id", 4711)
+        assert set(caught.value.message_dict) == {"warehouse"}
+        shop.set_setting("WAREHOUSE_ID", None)
+        assert shop.warehouse_id is None
 
     def test_without_a_row_the_first_write_makes_it(self) -> None:
         """With the defaults for the rest."""
@@ -405,6 +472,28 @@ class TestWritersAtOnce:
         current: object = SiteConfiguration.current()
         assert current is config.snapshot()
         assert in_thread(lambda: ShopConfig.current().currency) == "EUR"
+
+
+@pytest.mark.django_db
+class TestWritesThatDjangoMakesByItself:
+    def test_a_deleted_object_that_a_setting_points_to(self) -> None:
+        """SET_NULL is an update like any other."""
+        shop = ConfigManager(ShopConfig)
+        warehouse = Warehouse.objects.create(name="North")
+        shop.set_setting("warehouse", warehouse)
+        warehouse.delete()
+        assert shop.warehouse_id is None
+
+    def test_a_proxy_is_the_same_row(self) -> None:
+        """By save() and by update(), and it has no manager of its own."""
+        shop = ConfigManager(ShopConfig)
+        row = ShopProxy.objects.get()
+        row.currency = "CHF"
+        row.save()
+        assert shop.currency == "CHF"
+        ShopProxy.objects.update(currency="USD")
+        assert shop.currency == "USD"
+        assert ConfigManager(ShopProxy) is shop
 
 
 class TestDefaults:

@@ -12,7 +12,7 @@ from django.test import TestCase
 
 from siteconfig import ConfigManager, config
 from siteconfig.models import SiteConfiguration
-from siteconfig.receivers import connect
+from siteconfig.receivers import after_write, connect
 from siteconfig.signals import config_changed
 from tests.concurrency import PATIENCE, Changes, Started, in_thread
 from tests.test_transactions import RollBackError, every_write, set_timeout, update_timeout
@@ -237,6 +237,13 @@ class CapturedCallbacks(TestCase):
             set_timeout(46)
         self.assertEqual(self.changes.timeouts, [(30, 45), (45, 46)])
 
+    def test_several_writes_in_one_block_are_told_once(self) -> None:
+        """Though each has a callback."""
+        with self.captureOnCommitCallbacks(execute=True):
+            for value in (40, 50, 60):
+                set_timeout(value)
+        self.assertEqual(self.changes.timeouts, [(30, 60)])
+
     def test_without_it_nobody_is_told(self) -> None:
         """Nothing has been committed."""
         set_timeout(45)
@@ -250,6 +257,24 @@ class TestWiring:
         connect()
         set_timeout(45)
         assert len(changes) == 1
+
+    def test_a_models_own_post_save_receiver_sees_the_new_value(self) -> None:
+        """Ours is connected when the class is made, before any in the project can be."""
+        from django.db.models.signals import post_save
+
+        watching = [one[1]() for one in post_save.receivers if one[0][1] == id(ShopConfig)]
+        assert watching[0] is after_write
+        seen: list[int] = []
+
+        def receive(**kwargs: Any) -> None:
+            seen.append(config.timeout)
+
+        post_save.connect(receive, sender=SiteConfiguration)
+        with transaction.atomic():
+            set_timeout(45)
+        set_timeout(46)
+        post_save.disconnect(receive, sender=SiteConfiguration)
+        assert seen == [45, 46]
 
     def test_other_models_are_not_listened_to(self) -> None:
         """Their deletions keep Django's fast path."""

@@ -51,6 +51,17 @@ class TestReading:
         snapshot = Snapshot("shop.Config", {"timeout": 30, "extra": {"timeout": 99}})
         assert snapshot.get_setting("TIMEOUT") == 30
 
+    def test_an_unknown_attribute_lists_near_names(self, snapshot: Snapshot) -> None:
+        """As with the manager."""
+        with pytest.raises(AttributeError, match=r"Did you mean 'timeout'\?"):
+            _ = snapshot.timout
+
+    def test_a_copy_is_the_snapshot_itself(self, snapshot: Snapshot) -> None:
+        """Nothing could be done to a copy; and it is not pickled, as it may hold secrets."""
+        assert copy.copy(snapshot) is copy.deepcopy(snapshot) is snapshot
+        with pytest.raises(TypeError, match="not pickled"):
+            pickle.dumps(snapshot)
+
     def test_repr_tells_no_value(self) -> None:
         """A repr lands in logs and error reports; settings hold secrets."""
         snapshot = Snapshot("shop.Config", {"api_key": "s3cret"}, version=2)

@@ -169,6 +169,23 @@ class TestPlainClass:
         assert self.value == 3
 
 
+class Inherited:
+    """Tests that a class inherits."""
+
+    def test_inherited_tests_are_overridden(self) -> None:
+        """In the decorated class."""
+        assert config.timeout == 5
+
+    @staticmethod
+    def test_of_the_class_itself() -> None:
+        """A static method stays one; it is not decorated."""
+
+
+@override_config(timeout=5)
+class TestHeir(Inherited):
+    """A decorated heir."""
+
+
 @override_config(timeout=5)
 class UnitTest(unittest.TestCase):
     """The standard library's."""

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from threading import Barrier, Event
+import gc
+from threading import Barrier, Event, Thread
 from typing import Any
+from weakref import ref
 
 import pytest
 from django.core.exceptions import ValidationError
 from django.core.management import call_command
-from django.db import connection, transaction
+from django.db import connection, connections, transaction
 from django.test import TestCase
 
 from siteconfig import ConfigManager, config
@@ -202,12 +204,51 @@ class TestG3OwnWrites:
         assert others() == 30
 
     def test_manual_savepoints(self) -> None:
-        """savepoint_rollback() is a rollback like any."""
+        """savepoint_rollback() is a rollback like any, though Django prunes no hook for it."""
         with transaction.atomic():
             savepoint = transaction.savepoint()
             set_timeout(41)
+            assert config.timeout == 41
             transaction.savepoint_rollback(savepoint)
             assert config.timeout == 30
+
+    def test_what_a_savepoint_saw_is_not_kept_beyond_its_rollback(self) -> None:
+        """Also what nobody announced, such as raw SQL between two reads."""
+        with transaction.atomic():
+            set_timeout(40)
+            with transaction.atomic():
+                with connection.cursor() as cursor:
+                    cursor.execute("UPDATE siteconfig_siteconfiguration SET timeout = 77")
+                assert config.timeout == 77
+                transaction.set_rollback(True)
+            assert config.timeout == 40
+
+    def test_nothing_is_left_on_the_connection(self) -> None:
+        """However the transaction ended."""
+        for rollback in (True, False):
+            with transaction.atomic():
+                set_timeout(40)
+                assert len(connection.execute_wrappers) == 1
+                transaction.set_rollback(rollback)
+            _ = config.timeout
+            assert connection.execute_wrappers == []
+            assert config._state.pending == []
+
+    def test_a_thread_that_dies_in_a_transaction_takes_it_along(self) -> None:
+        """Its connection is not kept open, or the row would stay locked."""
+
+        def write_and_die() -> None:
+            transaction.set_autocommit(False)
+            save_timeout(45)
+            died.append(ref(connections["default"]))
+
+        died: list[Any] = []
+        thread = Thread(target=write_and_die)
+        thread.start()
+        thread.join()
+        gc.collect()
+        assert died[0]() is None
+        assert config.timeout == 30
 
     def test_an_inner_block_without_savepoint_takes_the_whole_transaction_back(self) -> None:
         """Django then rolls back without an error (H05)."""
@@ -316,17 +357,15 @@ class TestG4VisibleOnReturn:
                 assert config.timeout == config.timeout == 30
         assert "timeout" in vars(config)
 
-    def test_many_saves_in_one_transaction_are_one_reload(
+    def test_many_writes_in_one_transaction_are_one_reload(
         self, django_assert_num_queries: Any
     ) -> None:
-        """A script that saves a hundred times pays once, at the commit."""
+        """A script that writes a hundred times pays once, at the commit."""
         _ = config.timeout
-        hooks: list[Any] = []
-        with transaction.atomic():
+        with django_assert_num_queries(100 + 2 + 1), transaction.atomic():  # BEGIN, COMMIT, reload
             for value in range(1, 101):
                 update_timeout(value)
-            hooks = connection.run_on_commit
-        assert len(hooks) <= 1
+            assert len(config._state.pending) == 1
         assert config.timeout == 100
 
     def test_loaddata_is_seen_by_a_warm_manager(self) -> None:
@@ -369,11 +408,32 @@ class UsersOwnTests(TestCase):
         self.assertEqual(config.timeout, 45)
         self.assertEqual(others(), 30)
 
+    def test_a_write_before_the_captured_block_hides_none_in_it(self) -> None:
+        """Each write has a hook of its own."""
+        save_timeout(44)
+        with self.captureOnCommitCallbacks() as callbacks:
+            save_timeout(45)
+        self.assertEqual(len(callbacks), 1)
+
     def test_refused_writes_change_nothing(self) -> None:
         """Nor do they break the test's transaction."""
         with self.assertRaises(ValidationError):
             config.set_settings(timeout=1000, retry_count=5)
         self.assertEqual((config.timeout, config.retry_count), (30, 3))
+
+
+class QueriesOfTests(TestCase):
+    """A user's assertNumQueries counts the same whichever tests ran before."""
+
+    def test_reads_make_none_on_the_tests_connection(self) -> None:
+        """Neither cold nor after a savepoint's rollback."""
+        with self.assertNumQueries(0):
+            _ = config.timeout
+        with transaction.atomic():
+            set_timeout(45)
+            transaction.set_rollback(True)
+        with self.assertNumQueries(0):
+            _ = config.timeout
 
 
 @pytest.mark.warm

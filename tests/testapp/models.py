@@ -19,6 +19,9 @@ class ShopConfig(ConfigModel):
     opening = models.DurationField(default=datetime.timedelta(hours=8))
     opened = models.DateField(null=True, blank=True)
     tags = models.JSONField(default=list, blank=True)
+    warehouse = models.ForeignKey(
+        "testapp.Warehouse", on_delete=models.SET_NULL, null=True, blank=True
+    )
     low = models.IntegerField(default=1)
     high = models.IntegerField(default=10)
     changed = models.DateTimeField(auto_now=True, null=True)
@@ -32,7 +35,23 @@ class ShopConfig(ConfigModel):
             raise ValidationError({"low": "Not above high."})
 
 
+class Warehouse(models.Model):
+    """What a setting may point to."""
+
+    name = models.CharField(max_length=20)
+
+    def __str__(self) -> str:
+        return self.name
+
+
 class Note(models.Model):
     """Any other table of the project."""
 
     text = models.CharField(max_length=20)
+
+
+class ShopProxy(ShopConfig):
+    """The same row under another class."""
+
+    class Meta:
+        proxy = True
