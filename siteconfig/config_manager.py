@@ -16,6 +16,7 @@ docs/design.md tells the whole story.
 from __future__ import annotations
 
 import logging
+import os
 from collections import deque
 from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass, field
@@ -23,7 +24,7 @@ from datetime import UTC, datetime
 from functools import partial
 from threading import Event, Lock, RLock, local
 from time import monotonic
-from typing import TYPE_CHECKING, Any, NoReturn, Protocol, cast, final
+from typing import TYPE_CHECKING, Any, ClassVar, NoReturn, Protocol, cast, final
 
 from asgiref.sync import sync_to_async
 from django.core.exceptions import ImproperlyConfigured
@@ -369,6 +370,7 @@ class ConfigManager:
                     self._note_failure(error)
                 return previous or self._last_known()
             write.view, write.view_at = view, now
+            Held.mark = object()
         return write.view
 
     def _committed(self) -> Snapshot:
@@ -518,6 +520,7 @@ class ConfigManager:
         slow = {name: value for name, value in overridden.items() if name in fields}
         # First of all, so that nobody reads an old value here after a new one by name.
         object.__setattr__(self, "__dict__", slow)
+        Held.mark = object()
         if not state.fresh or state.committed is None or state.pending:
             state.by_name.names = by_name(overridden)
             return
@@ -713,6 +716,26 @@ class ConfigManager:
         model = self._state.model
         default = _registry_key(model) is None
         return ConfigManager, () if default else (model,)
+
+
+def _after_fork() -> None:
+    """In a child process: its only thread holds no lock, whoever held one in the parent."""
+    global _managers_lock
+    _managers_lock = Lock()
+    for manager in _managers.values():
+        state = manager._state
+        state.lock, state.reading = RLock(), local()
+        state.read_under_way, state.telling = None, False
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
+
+
+class Held:
+    """Tells whether ``held_values`` would give something new: ``mark`` is then another object."""
+
+    mark: ClassVar[object] = object()
 
 
 def held_values() -> list[Mapping[str, Any]]:

@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 from time import monotonic
 from typing import TYPE_CHECKING
+from weakref import WeakSet
 
 from siteconfig.formatters import one_line
 from siteconfig.redaction import Redactor
@@ -36,6 +37,11 @@ FLAGS = (
 )
 
 redacted = Redactor()
+
+DEFAULT = logging.Formatter()
+
+#: In place of a descriptor, a device or an inode: there is none.
+CLOSED = -1
 
 #: Seconds between two lines on stderr that say the file cannot be written.
 COMPLAIN_INTERVAL = 60.0
@@ -66,26 +72,30 @@ class LogFileHandler(logging.Handler):
         self.backups = backups
         self.dropped = 0
         self._complained: float | None = None
-        self._descriptor: int | None = None
-        self._opened: tuple[int, int, int] | None = None
-        """Which file is open, in which process: device, inode, pid."""
+        # The open file, and which one it is.
+        self._descriptor: int = CLOSED
+        self._inode: int = CLOSED
+        self._device: int = CLOSED
+        _handlers.add(self)
 
     def format(self, record: logging.LogRecord) -> str:
         """The record as one physical line, whatever it holds."""
         try:
-            text = super().format(record)
+            text = (self.formatter or DEFAULT).format(record)
         except Exception as error:  # noqa: BLE001 - arguments that do not fit are still news
             message = f"{record.msg!r} with {record.args!r} (not formatted: {error})"
-            text = super().format(_plain(record, message))
-        return one_line(redacted(text))
+            text = (self.formatter or DEFAULT).format(_plain(record, message))
+        text = redacted(text)
+        # Most lines are harmless, which this asks for less.
+        return text if text.isprintable() else one_line(text)
 
     def emit(self, record: logging.LogRecord) -> None:
         """Write the record; never raises an Exception."""
         try:
-            line = _encoded(self.format(record))
+            text = f"{self.format(record)}\n"
             if self.dropped:
-                line = _encoded(self.format(self._report(record))) + line
-            self._write(line)
+                text = f"{self.format(self._report(record))}\n{text}"
+            self._write(text.encode("utf-8", "backslashreplace"))
             self.dropped = 0
         except RecursionError:
             raise  # as logging's own handlers do: hiding it would hide the loop
@@ -102,45 +112,48 @@ class LogFileHandler(logging.Handler):
             self.release()
         super().close()
 
-    def _write(self, line: bytes) -> None:
-        descriptor, size = self._current()
-        if self.max_bytes and size and size + len(line) > self.max_bytes:
-            try:
-                self._rotate(descriptor)
-            except OSError as error:
-                # The line is worth more than the size.
-                self._complain("could not be rotated", error)
-            descriptor, size = self._current()
-        written = os.write(descriptor, line)
-        if written < len(line):
-            self._take_back(descriptor, written)
-            raise OSError(f"only {written} of {len(line)} bytes could be written")
-
-    def _current(self) -> tuple[int, int]:
-        """A descriptor of the file that is at the path now, and the file's size in bytes."""
+    def _write(self, data: bytes) -> None:
         try:
-            there = os.stat(self.path, follow_symlinks=False)  # noqa: PTH116 - the faster spelling
+            there = os.lstat(self.path)
+            if there.st_ino != self._inode or there.st_dev != self._device:
+                there = self._open()
         except FileNotFoundError:
-            there = None
-        # A child must not share its parent's descriptor: with it they would share its position.
-        if there is None or self._opened != (there.st_dev, there.st_ino, os.getpid()):
-            self._forget()
-            self._descriptor = os.open(self.path, FLAGS, MODE)
-            there = os.fstat(self._descriptor)
-            self._opened = (there.st_dev, there.st_ino, os.getpid())
-        assert self._descriptor is not None  # noqa: S101 - for type checkers
-        return self._descriptor, there.st_size
+            there = self._open()
+        if self.max_bytes and there.st_size and there.st_size + len(data) > self.max_bytes:
+            self._rotate()
+        written = os.write(self._descriptor, data)
+        if written < len(data):
+            self._take_back(written)
+            raise OSError(f"only {written} of {len(data)} bytes could be written")
+
+    def _open(self) -> os.stat_result:
+        """Open the file that is at the path now, or make it."""
+        self._forget()
+        self._descriptor = os.open(self.path, FLAGS, MODE)
+        there = os.fstat(self._descriptor)
+        self._inode, self._device = there.st_ino, there.st_dev
+        return there
 
     def _forget(self) -> None:
-        descriptor, self._descriptor, self._opened = self._descriptor, None, None
-        if descriptor is not None:
+        descriptor = self._descriptor
+        self._descriptor = self._inode = self._device = CLOSED
+        if descriptor != CLOSED:
             with contextlib.suppress(OSError):
                 os.close(descriptor)
 
-    def _rotate(self, descriptor: int) -> None:
+    def _rotate(self) -> None:
+        """Make room: rename the file, and open the one that is at the path then."""
+        try:
+            self._rename()
+        except OSError as error:
+            # The line is worth more than the size.
+            self._complain("could not be rotated", error)
+        self._open()
+
+    def _rename(self) -> None:
         """Rename the file, unless somebody else has just done so or is doing it."""
-        with _exclusively(descriptor) as locked:
-            if not locked or not _same_file(descriptor, self.path):
+        with _exclusively(self._descriptor) as locked:
+            if not locked or not _same_file(self._descriptor, self.path):
                 return
             if not self.backups:
                 Path(self.path).unlink()
@@ -153,11 +166,11 @@ class LogFileHandler(logging.Handler):
                 Path(f"{self.path}.{free - 1}").replace(f"{self.path}.{free}")
             Path(self.path).replace(f"{self.path}.1")
 
-    def _take_back(self, descriptor: int, written: int) -> None:
+    def _take_back(self, written: int) -> None:
         """Cut a half line off the end of the file, if it is still the end."""
-        end = os.lseek(descriptor, 0, os.SEEK_CUR)
-        if os.fstat(descriptor).st_size == end:
-            os.ftruncate(descriptor, end - written)
+        end = os.lseek(self._descriptor, 0, os.SEEK_CUR)
+        if os.fstat(self._descriptor).st_size == end:
+            os.ftruncate(self._descriptor, end - written)
 
     def _report(self, record: logging.LogRecord) -> logging.LogRecord:
         lines = "1 line" if self.dropped == 1 else f"{self.dropped} lines"
@@ -194,7 +207,7 @@ def _exclusively(descriptor: int) -> Iterator[bool]:
 
 def _same_file(descriptor: int, path: str) -> bool:
     with contextlib.suppress(FileNotFoundError):
-        return os.path.samestat(os.fstat(descriptor), os.stat(path, follow_symlinks=False))  # noqa: PTH116
+        return os.path.samestat(os.fstat(descriptor), os.lstat(path))
     return False
 
 
@@ -207,5 +220,15 @@ def _plain(record: logging.LogRecord, message: str, level: int | None = None) ->
     return logging.makeLogRecord(values)
 
 
-def _encoded(line: str) -> bytes:
-    return line.encode("utf-8", "backslashreplace") + b"\n"
+#: Every handler of the process.
+_handlers: WeakSet[LogFileHandler] = WeakSet()
+
+
+def _after_fork() -> None:
+    """In a child process: no descriptor is shared with the parent, nor then its position."""
+    for handler in list(_handlers):
+        handler._forget()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)

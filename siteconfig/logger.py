@@ -117,3 +117,11 @@ def _log_level() -> Any:
         return config.get_setting("log_level")
     except (AppRegistryNotReady, ImproperlyConfigured):
         return None  # logging while Django starts
+
+
+def _after_fork() -> None:
+    Logger._lock = Lock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)

@@ -7,7 +7,7 @@ import re
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, quote_plus
 
-from siteconfig.config_manager import held_values
+from siteconfig.config_manager import Held, held_values
 from siteconfig.snapshot import EXTRA
 
 if TYPE_CHECKING:
@@ -38,33 +38,32 @@ class Redactor:
     """
 
     def __init__(self) -> None:
-        self._seen: list[Mapping[str, Any]] = []
+        self._seen: object = None
         self._pattern: re.Pattern[str] | None = None
         self._names: dict[str, str] = {}
 
     def __call__(self, text: str) -> str:
-        held = held_values()
-        if len(held) != len(self._seen) or any(
-            one is not seen for one, seen in zip(held, self._seen, strict=True)
-        ):
-            self._learn(held)
+        if self._seen is not Held.mark:
+            self._learn()
         if self._pattern is None:
             return text
         names = self._names
         return self._pattern.sub(lambda found: f"[{names.get(found[0], 'secret')}]", text)
 
-    def _learn(self, held: list[Mapping[str, Any]]) -> None:
+    def _learn(self) -> None:
+        seen = Held.mark
         names = {
             form: name
-            for values in held
+            for values in held_values()
             for name, value in secrets(values)
             for form in forms(value)
         }
         # The longest first: one secret may begin like another.
         longest_first = sorted(names, key=len, reverse=True)
         pattern = "|".join(map(re.escape, longest_first))
-        self._names, self._seen = names, held
+        self._names = names
         self._pattern = re.compile(pattern) if pattern else None
+        self._seen = seen
 
 
 def secrets(values: Mapping[str, Any]) -> Iterator[tuple[str, str]]:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
+import warnings
 from concurrent.futures import Future
 from contextlib import contextmanager
 from pathlib import Path
@@ -62,6 +64,23 @@ class Started:
 def in_thread(call: Callable[[], Any]) -> Any:
     """What ``call`` returns in another thread."""
     return Started(call).result()
+
+
+def in_child(call: Callable[[], object]) -> int:
+    """Run ``call`` in a forked child; the child's exit status, 0 if it ended well and in time."""
+    with warnings.catch_warnings():
+        # CPython 3.12 warns of a fork beside threads, which is what such a test is about.
+        warnings.simplefilter("ignore", DeprecationWarning)
+        child = os.fork()
+    if child == 0:
+        status = 1
+        try:
+            signal.alarm(PATIENCE)  # ends a child that hangs
+            call()
+            status = 0
+        finally:
+            os._exit(status)
+    return os.waitpid(child, 0)[1]
 
 
 class Failpoint:

@@ -6,7 +6,7 @@ import copy
 import logging
 import pickle
 import threading
-from threading import Barrier
+from threading import Barrier, Event
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -15,10 +15,10 @@ from django.db import OperationalError, connection, transaction
 from django.test import override_settings
 
 import siteconfig
-from siteconfig import ConfigManager, config, config_manager
+from siteconfig import ConfigManager, Logger, config, config_manager
 from siteconfig.exceptions import UnknownSettingError
 from siteconfig.models import ConfigModel, SiteConfiguration
-from tests.concurrency import Failpoint, Started, after_each_read, in_thread
+from tests.concurrency import Failpoint, Started, after_each_read, in_child, in_thread
 from tests.testapp.models import Note, ShopConfig
 
 if TYPE_CHECKING:
@@ -403,6 +403,24 @@ class TestG8NeverFails:
         with after_each_read(announce):
             assert config.timeout == 30
         assert not fast()
+
+
+class TestForks:
+    def test_a_child_is_not_held_up_by_a_lock_of_its_parent(self) -> None:
+        """Held by a thread that the child does not have (H54)."""
+        held, release = Event(), Event()
+
+        def hold() -> None:
+            with config._state.lock, config_manager._managers_lock, Logger._lock:
+                held.set()
+                assert release.wait(20)
+
+        holder = Started(hold)
+        assert held.wait(20)
+        status = in_child(lambda: [ConfigManager(), config.get_setting("timeout"), Logger()])
+        release.set()
+        holder.result()
+        assert status == 0
 
 
 def failing_read(*args: Any) -> None:

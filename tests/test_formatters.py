@@ -11,7 +11,7 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from siteconfig.formatters import JsonFormatter, TextFormatter, one_line
+from siteconfig.formatters import TEXT, JsonFormatter, TextFormatter, one_line
 from siteconfig.handlers import LogFileHandler
 
 if TYPE_CHECKING:
@@ -90,6 +90,16 @@ class TestText:
     def test_escapes_are_pythons(self) -> None:
         """As a string literal shows them; ordinary text is left."""
         assert one_line("a\nb\tc\x1b[0m é 漢\u2028\u202e") == "a\\nb\\tc\\x1b[0m é 漢\\u2028\\u202e"
+
+    @pytest.mark.parametrize("created", [0.0, 0.999, 1.0, 1795000000.1234, 1795000000.9999, 5.5])
+    def test_the_time_is_loggings_own(self, created: float) -> None:
+        """Though it is not made anew for each line."""
+        formatter = self.formatter
+        one = record("x")
+        one.created, one.msecs = created, created % 1 * 1000
+        assert formatter.format(one) == logging.Formatter(TEXT).format(one)
+
+    formatter = TextFormatter()
 
     def test_a_forged_line_stays_in_its_line(self) -> None:
         """The classic attack (H103)."""

@@ -8,7 +8,6 @@ import logging
 import logging.config
 import os
 import resource
-import signal
 import subprocess
 import sys
 import time
@@ -22,7 +21,7 @@ import pytest
 from siteconfig import handlers
 from siteconfig.formatters import TextFormatter
 from siteconfig.handlers import LogFileHandler
-from tests.concurrency import PATIENCE, ROOT, Started
+from tests.concurrency import ROOT, Started, in_child
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -164,20 +163,10 @@ class TestManyProcesses:
 
 
 def fork_and_log(logger: logging.Logger, number: int) -> None:
-    import warnings
+    def log() -> None:
+        logger.info("child %d", number)
 
-    with warnings.catch_warnings():
-        # CPython 3.12 warns of exactly what this test does.
-        warnings.simplefilter("ignore", DeprecationWarning)
-        child = os.fork()
-    if child == 0:
-        try:
-            signal.alarm(PATIENCE)  # ends a child that hangs
-            logger.info("child %d", number)
-            os._exit(0)
-        finally:
-            os._exit(1)
-    assert os.waitpid(child, 0)[1] == 0
+    assert in_child(log) == 0
 
 
 class TestTheFile:

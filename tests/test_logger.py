@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import logging
 import re
+import time
 from threading import Barrier
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +17,7 @@ from siteconfig.exceptions import LogFileConflictError
 from siteconfig.logger import HANDLER_NAME, LOGGER_NAME
 from siteconfig.testing import override_config
 from tests.concurrency import PATIENCE, Started
+from tests.test_receivers import receiving
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -222,3 +224,42 @@ class TestLevel:
         monkeypatch.setattr("siteconfig.conf.DEFAULT_MODEL", "notyet.Config")
         logger.warning("early")
         assert "early" in log_file.read_text()
+
+
+class TestManyThreads:
+    @pytest.mark.django_db(transaction=True)
+    def test_the_level_changes_while_8_threads_log(self, logger: Logger, log_file: Path) -> None:
+        """For 10 seconds; nobody waits for anybody for ever (H107)."""
+        end = time.monotonic() + 10
+
+        def chatter() -> int:
+            lines = 0
+            while time.monotonic() < end:
+                logger.error("line")
+                logger.debug("perhaps")
+                lines += 1
+            return lines
+
+        threads = [Started(chatter) for _ in range(8)]
+        while time.monotonic() < end:
+            for level in ("DEBUG", "WARNING"):
+                config.set_setting("log_level", level)
+        written = sum(thread.result() for thread in threads)
+        assert log_file.read_text().count("ERROR line\n") == written > 100
+
+    @pytest.mark.django_db(transaction=True)
+    def test_receivers_and_the_manager_may_log(self, logger: Logger, log_file: Path) -> None:
+        """A receiver logs the change of the level itself; the manager logs that it cannot read."""
+
+        def receive(new: Any, **told: Any) -> None:
+            logger.warning("now %s", new.log_level)
+
+        with receiving(receive):
+            config.set_setting("log_level", "WARNING")
+            config.set_setting("log_level", "DEBUG")
+        config._note_failure(RuntimeError("on purpose"))
+        config.reload()
+        lines = [line.split(" ", 3)[3] for line in log_file.read_text().splitlines()]
+        assert lines[:2] == ["now WARNING", "now DEBUG"]
+        assert lines[2].endswith("RuntimeError: on purpose")
+        assert lines[3].endswith("can be read again.")
