@@ -182,18 +182,14 @@ class ConfigManager:
     def __new__(cls, model: type[ConfigModel] | None = None) -> ConfigManager:
         key = _registry_key(model)
         with _managers_lock:
-            manager = _managers.get(key)
-            if manager is None:
-                manager = _managers[key] = super().__new__(cls)
+            if key not in _managers:
+                manager = super().__new__(cls)
                 names = _ByName(manager)
-                model = model and cast("type[ConfigModel]", model._meta.concrete_model)
+                concrete = cast("type[ConfigModel]", model._meta.concrete_model) if model else None
                 object.__setattr__(manager, "get_setting", names.get_setting)
-                object.__setattr__(
-                    manager,
-                    "_state",
-                    _State(model if key else None, names),
-                )
-            return manager
+                object.__setattr__(manager, "_state", _State(concrete if key else None, names))
+                _managers[key] = manager
+            return _managers[key]
 
     # Reading
 
@@ -275,7 +271,8 @@ class ConfigManager:
 
     async def aset_settings(self, /, **values: Any) -> None:
         """Like ``set_settings``, from a coroutine."""
-        await sync_to_async(self.set_settings)(**values)
+        # Bound first: asgiref has arguments of its own, and a setting may have any name.
+        await sync_to_async(partial(self.set_settings, **values))()
 
     def reload(self) -> Snapshot:
         """Read the row now, and return what this reader sees then.
@@ -310,11 +307,11 @@ class ConfigManager:
     # The slow path
 
     def __getattr__(self, name: str) -> Any:
-        if name.startswith("__"):
-            # copy, pickle and inspect probe for these; they are nobody's setting.
-            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
         if name == "_snapshot":
             return self._view()
+        if name.startswith("_"):
+            # copy, pickle and inspect probe for such names; they are nobody's setting.
+            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
         view = self._view()
         try:
             return view[name]
@@ -382,7 +379,8 @@ class ConfigManager:
             with state.lock:
                 self._forget_ended_writes()
                 if state.fresh and state.committed is not None:
-                    self._settle()
+                    if not state.pending:
+                        self._settle()
                     return state.committed
                 if monotonic() < state.retry_at and transaction is None:
                     return self._last_known()

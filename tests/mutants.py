@@ -358,7 +358,7 @@ def survives(mutant: Mutant) -> str | None:
 
 
 def main(words: list[str]) -> int:
-    chosen = [one for one in MUTANTS if all(word in one.fault for word in words)]
+    chosen = [one for one in MUTANTS if all(word in f"{one.module}: {one.fault}" for word in words)]
     with ThreadPoolExecutor(2) as pool:
         outcomes = list(pool.map(survives, chosen))
     alive = 0

@@ -52,6 +52,12 @@ class TestG9:
         assert (config.timeout, config.retry_count) == (46, 7)
         assert changes.timeouts == [(30, 45), (45, 46)]
 
+    def test_a_setting_may_have_any_name(self) -> None:
+        """Also one that some function on the way takes for an argument of its own."""
+        names = ["self", "name", "value", "values", "func", "loop", "args", "using", "cls"]
+        asyncio.run(config.aset_settings(**dict.fromkeys(names, 1)))
+        assert config.extra == dict.fromkeys(names, 1)
+
     def test_areload(self) -> None:
         """Reads the row now."""
         assert asyncio.run(config.areload()).timeout == 30
