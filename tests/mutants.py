@@ -84,8 +84,32 @@ MUTANTS = [
     Mutant(
         "rolled-back writes go on standing",
         "connections",
-        'return any(getattr(hook, "__self__", None) is self for hook in hooks)',
-        "return bool(hooks)",
+        'return any(getattr(hook[1], "__self__", None) is self for hook in hooks)',
+        "return bool(list(hooks))",
+    ),
+    Mutant(
+        "rollbacks to a savepoint are not noticed",
+        "connections",
+        "self.rollbacks += 1",
+        "pass",
+    ),
+    Mutant(
+        "an ended transaction is taken for a rolled-back savepoint",
+        "config_manager",
+        "if all(write.transaction.goes_on() for write in ended):",
+        "if True:",
+    ),
+    Mutant(
+        "what is read again does not count as stored",
+        "models",
+        "        self._remember(fields)\n",
+        "",
+    ),
+    Mutant(
+        "locks stay locked in a child",
+        "config_manager",
+        "        state.lock, state.reading = RLock(), local()\n",
+        "        state.reading = local()\n",
     ),
     Mutant(
         "one savepoint is like another",
