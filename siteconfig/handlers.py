@@ -97,8 +97,6 @@ class LogFileHandler(logging.Handler):
                 text = f"{self.format(self._report(record))}\n{text}"
             self._write(text.encode("utf-8", "backslashreplace"))
             self.dropped = 0
-        except RecursionError:
-            raise  # as logging's own handlers do: hiding it would hide the loop
         except Exception as error:  # noqa: BLE001 - logging must not fail what it reports on
             self.dropped += 1
             self._complain(f"misses {self.dropped} lines that could not be written", error)

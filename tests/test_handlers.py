@@ -426,13 +426,21 @@ class TestTrouble:
         text = path.read_text()
         assert "'%d apples' with ('ten',) (not formatted:" in text
 
-    def test_endless_recursion_is_not_hidden(
-        self, handler: LogFileHandler, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        """As logging's own handlers do."""
-        monkeypatch.setattr(os, "write", failing(RecursionError()))
-        with pytest.raises(RecursionError):
-            handler.emit(record("x"))
+    def test_whatever_goes_wrong_is_kept_from_the_caller(self, path: Path) -> None:
+        """Also an argument that calls itself without end."""
+
+        class Endless:
+            def __str__(self) -> str:
+                return str(self)
+
+            __repr__ = __str__
+
+        handler = LogFileHandler(path)
+        handler.emit(record("%s", Endless()))
+        assert handler.dropped == 1
+        handler.emit(record("next"))
+        handler.close()
+        assert path.read_text() == "1 line before this could not be written\nnext\n"
 
 
 def fill_and_empty(disk: Path) -> None:
