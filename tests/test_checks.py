@@ -17,6 +17,9 @@ from siteconfig import checks
 from siteconfig.conf import conf, known_settings
 from siteconfig.models import ConfigModel
 
+# Django 6.1 asks the database what it can do.
+pytestmark = pytest.mark.django_db(databases=["default", "other"])
+
 
 def ids(messages: Any) -> list[str]:
     return [message.id for message in messages]

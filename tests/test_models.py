@@ -74,6 +74,7 @@ class TestOneRow:
         SiteConfiguration(timeout=45).save()
         assert config.timeout == 45
 
+    @pytest.mark.django_db(databases=["default", "other"])
     def test_no_pending_model_changes_and_no_warnings(self) -> None:
         """Migrations are complete; a subclass gets no models.W042."""
         from django.core.checks import run_checks
