@@ -9,9 +9,10 @@ from django.conf import settings
 from django.core.checks import CheckMessage, Error, Tags, Warning
 from django.core.checks import register as register_check
 from django.core.exceptions import ImproperlyConfigured
+from django.db import connections, router
 from solo import settings as solo_settings
 
-from siteconfig import conf
+from siteconfig import conf, transports
 from siteconfig.config_manager import ConfigManager
 from siteconfig.exceptions import did_you_mean, near_names
 from siteconfig.handlers import CAN_ROTATE
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
 
 def register() -> None:
     """Hand the checks to Django; doing it twice is harmless."""
-    for check in (check_settings, check_model_setting, check_solo_cache):
+    for check in (check_settings, check_model_setting, check_solo_cache, check_transport):
         register_check(Tags.compatibility)(check)
     register_check(Tags.models)(check_config_models)
 
@@ -74,11 +75,18 @@ def check_setting(key: str, value: object, known: dict[str, Any]) -> list[CheckM
 
 #: Values to write for each setting, in Python.
 EXAMPLES = {
+    "FLEET": "False",
+    "LAST_KNOWN_GOOD": '"/var/lib/site/settings.json"',
+    "LISTEN_DATABASE": '"direct"',
     "LOG_BACKUPS": "5",
     "LOG_FILE": '"site.log"',
     "LOG_FORMAT": '"json"',
     "LOG_MAX_BYTES": "10_000_000",
+    "MAX_STALENESS": "60.0",
+    "POLL_INTERVAL": "1.0",
+    "REDIS_URL": '"redis://127.0.0.1:6379/0"',
     "STRICT": "True",
+    "TRANSPORT": '"auto"',
 }
 
 
@@ -89,6 +97,13 @@ def check_setting_value(key: str, value: Any) -> list[CheckMessage]:
         problem = f"is {value!r}; it must be {formats}."
     elif key in {"LOG_BACKUPS", "LOG_MAX_BYTES"} and value < 0:
         problem = f"is {value}; it must be 0 or more."
+    elif key in {"MAX_STALENESS", "POLL_INTERVAL"} and value is not None and not value > 0:
+        problem = f"is {value}; it must be more than 0 seconds."
+    elif key == "TRANSPORT" and value not in transports.NAMES:
+        names = " or ".join(map(repr, sorted(transports.NAMES)))
+        problem = f"is {value!r}; it must be {names}."
+    elif key == "LISTEN_DATABASE" and value is not None and value not in connections:
+        problem = f"is {value!r}; it must be an alias in DATABASES."
     elif key == "LOG_MAX_BYTES" and value and not CAN_ROTATE:
         text = "SITECONFIG['LOG_MAX_BYTES'] has no effect: this system has no fcntl.flock."
         hint = "Remove it, and let another program rotate the file."
@@ -125,6 +140,26 @@ def check_solo_cache(**kwargs: Any) -> list[CheckMessage]:
             hint="Remove SOLO_CACHE: ConfigManager reads from memory without it.",
             id="siteconfig.E006",
         )
+    ]
+
+
+def check_transport(**kwargs: Any) -> list[CheckMessage]:
+    """The transport that is asked for can work here."""
+    transport = transports.TRANSPORTS.get(conf.conf.TRANSPORT)
+    if transport is None:
+        return []
+    try:
+        alias = router.db_for_write(conf.get_model())
+    except ImproperlyConfigured:
+        return []  # reported by check_model_setting
+    return [
+        Error(
+            f"SITECONFIG['TRANSPORT'] is {transport.name!r}, and {problem} Until then the row is "
+            f"polled.",
+            hint=hint,
+            id="siteconfig.E013",
+        )
+        for problem, hint in transport.problems(alias)
     ]
 
 

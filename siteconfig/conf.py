@@ -18,6 +18,15 @@ DEFAULT_MODEL = "siteconfig.SiteConfiguration"
 class Conf:
     """Every key of ``SITECONFIG``, its type and its default."""
 
+    FLEET: bool = True
+    """Note in the database which processes there are, and what each has read."""
+
+    LAST_KNOWN_GOOD: str | PathLike[str] | None = None
+    """Path of a file that keeps the settings for a start without a database; None: no file."""
+
+    LISTEN_DATABASE: str | None = None
+    """Alias of a database entry that reaches PostgreSQL past a pooler; None: the settings' own."""
+
     LOG_FILE: str | PathLike[str] | None = None
     """Path of the file that ``Logger`` writes; None: it adds no file of its own."""
 
@@ -30,8 +39,21 @@ class Conf:
     LOG_BACKUPS: int = 5
     """How many rotated files to keep; 0: none."""
 
+    MAX_STALENESS: int | float | None = 60.0
+    """Seconds without a look at the row after which ``health/`` answers 503; None: never."""
+
+    POLL_INTERVAL: int | float | None = None
+    """Seconds between two looks at the row; None: 1, or 0.1 on SQLite."""
+
+    REDIS_URL: str | None = None
+    """The Redis or Valkey server of the transport ``"redis"``, ``"redis://host:6379/0"``."""
+
     STRICT: bool = False
     """Refuse to set a name that is no field, instead of keeping it in the column ``extra``."""
+
+    TRANSPORT: str = "auto"
+    """How changes by other processes are noticed: ``"poll"``, ``"postgres"``, ``"redis"``;
+    ``"none"``: not at all; ``"auto"``: LISTEN on PostgreSQL with psycopg 3, else the poll."""
 
     def __getattribute__(self, name: str) -> Any:
         default = object.__getattribute__(self, name)

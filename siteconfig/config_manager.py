@@ -22,6 +22,7 @@ from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import partial
+from math import inf
 from threading import Event, Lock, RLock, local
 from time import monotonic
 from typing import TYPE_CHECKING, Any, ClassVar, NoReturn, Protocol, cast, final
@@ -38,6 +39,7 @@ from siteconfig.connections import (
     PendingWrite,
     awaited_transaction,
     in_transaction,
+    is_ours,
     orm_refuses,
     read_inside,
     read_outside,
@@ -45,8 +47,8 @@ from siteconfig.connections import (
     run_in_thread,
 )
 from siteconfig.exceptions import UnknownSettingError
-from siteconfig.signals import config_changed
-from siteconfig.snapshot import HOW_TO_SET, Snapshot, by_name, freeze
+from siteconfig.signals import config_changed, settings_read, write_committed
+from siteconfig.snapshot import HOW_TO_SET, Snapshot, by_name, freeze, same
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -54,11 +56,33 @@ if TYPE_CHECKING:
     from django.db.backends.base.base import BaseDatabaseWrapper
 
     from siteconfig.models import ConfigModel
+    from siteconfig.row import RowReader
 
 log = logging.getLogger("siteconfig.config_manager")
 
 #: Seconds after a database error in which readers do not try again.
 RETRY_INTERVAL = 1.0
+
+#: Seconds after a line about a row that cannot be read in which there is no second one.
+REMIND_INTERVAL = 60.0
+
+
+#: How log lines call what is held while the row cannot be read, by its source.
+KINDS = {
+    "row": "last known values",
+    "file": "values of the last-known-good file",
+    "default": "defaults",
+}
+
+
+@dataclass(slots=True)
+class Watch:
+    """What keeps a manager up to date. The watcher writes it, ``status()`` shows it."""
+
+    transport: str
+    """How changes arrive now: ``"poll"``, ``"postgres"`` or ``"redis"``."""
+    error: str | None = None
+    """Why they do not arrive as they should; None: they do."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,11 +96,17 @@ class Status:
     loaded_at: datetime | None
     """When that snapshot was read, in UTC."""
     source: str | None
-    """``"row"``; ``"default"``: there is no row, or none could be read; None: nothing asked yet."""
+    """``"row"``; ``"file"``: it could not be read, the last-known-good file could; ``"default"``:
+    there is no row, or neither could be read; None: nothing asked yet."""
     fresh: bool
     """Nothing is known to have changed since ``loaded_at``."""
+    age: float | None
+    """Seconds since the row was last seen to be as it is held; None: it never was."""
     transport: str
-    """How changes made by other processes arrive; ``"none"``: they do not."""
+    """How changes made by other processes arrive: ``"postgres"``, ``"redis"``, ``"poll"``;
+    ``"none"``: they do not, or nothing has been read yet."""
+    transport_error: str | None
+    """Why they do not arrive as fast as they should; None: they do."""
     last_error: str | None
     """Why the last read of the row failed; None: it did not."""
     unreadable: tuple[str, ...]
@@ -126,10 +156,19 @@ class _State:
     reading: local = field(default_factory=local)
     """Marks the threads that are reading the row for this manager."""
     loaded_at: datetime | None = None
+    seen_at: float | None = None
+    """When the row was last seen to be as ``committed``, as the clock ``monotonic`` counts."""
     error: str | None = None
     retry_at: float = 0.0
-    """On the monotonic clock, in seconds."""
+    """Until when readers do not try again, by the same clock."""
+    watch: Watch | None = None
+    """What keeps this manager up to date; None: nothing does."""
+    complained_at: float | None = None
+    """When a log line last said that the row cannot be read."""
+    complaining: bool = False
+    """That line has not been followed yet by one that it can be read again."""
     defaults: Snapshot | None = None
+    """What there is as long as nothing has been read: of the file, or the fields' defaults."""
     told: Snapshot | None = None
     """What the receivers of ``config_changed`` know; None: nobody has been told anything."""
     changes: deque[tuple[Snapshot, Snapshot]] = field(default_factory=deque)
@@ -139,9 +178,9 @@ class _State:
     def forget(self) -> None:
         self.generation += 1
         self.committed = self.defaults = self.told = None
-        self.loaded_at = self.error = None
+        self.loaded_at = self.seen_at = self.error = self.complained_at = None
         self.retry_at = 0.0
-        self.fresh = False
+        self.fresh = self.complaining = False
         self.changes.clear()
         for write in self.pending:
             write.view = None
@@ -233,7 +272,9 @@ class ConfigManager:
                 loaded_at=state.loaded_at,
                 source=held._source if held else None,
                 fresh=state.fresh,
-                transport="none",
+                age=None if state.seen_at is None else monotonic() - state.seen_at,
+                transport=state.watch.transport if state.watch else "none",
+                transport_error=state.watch.error if state.watch else None,
                 last_error=state.error,
                 unreadable=tuple(sorted(held._unreadable)) if held else (),
                 overridden=tuple(sorted({name for layer in state.overrides for name in layer})),
@@ -321,6 +362,8 @@ class ConfigManager:
     def _view(self) -> Snapshot:
         """The snapshot that this reader is to see."""
         view = self._row_view()
+        if self._state.watch is None:
+            settings_read.send(self._model())
         overridden = self._overridden()
         return view.replaced(overridden) if overridden else view
 
@@ -382,13 +425,14 @@ class ConfigManager:
                     if not state.pending:
                         self._settle()
                     return state.committed
-                if monotonic() < state.retry_at and transaction is None:
-                    return self._last_known()
+                given_up = monotonic() < state.retry_at and transaction is None
                 others = state.read_under_way
-                if others is None or monotonic() >= deadline:
+                if not given_up and (others is None or monotonic() >= deadline):
                     others = None
                     own = state.read_under_way = Event()
                     generation = state.generation
+            if given_up:
+                return self._last_known()
             if others is not None:
                 others.wait(deadline - monotonic())
                 continue
@@ -399,7 +443,8 @@ class ConfigManager:
                 if transaction is not None:
                     # Its own connection may still read, if only for itself.
                     return self._transaction_view(self._enlist(transaction))
-                self._note_failure(error, pause=isinstance(error, DatabaseError | TimeoutError))
+                if state.generation == generation:  # else somebody knows better by now
+                    self._note_failure(error, pause=isinstance(error, DatabaseError | TimeoutError))
                 return self._last_known()
             finally:
                 with state.lock:
@@ -407,7 +452,7 @@ class ConfigManager:
                         state.read_under_way = None
                 own.set()
             if published:
-                self._tell()
+                self._follow_up(snapshot)
                 return snapshot
             if monotonic() >= deadline and not state.fresh:
                 # Changes come faster than the row can be read. What was read is committed, and
@@ -418,7 +463,10 @@ class ConfigManager:
         """Read the committed row, whatever the caller's own transaction sees."""
         alias = self._alias()
         read_row = partial(self._read_row, self._state.committed)
-        if transaction is not None or orm_refuses():
+        # Through the caller's connection if it has one. It is not opened for a read: a process
+        # that forks workers would hand it on to them. And not in a coroutine, where Django
+        # refuses.
+        if transaction is not None or orm_refuses() or not is_ours(connections[alias]):
             return read_outside(alias, read_row)
         connection = connections[alias]
         try:
@@ -432,6 +480,10 @@ class ConfigManager:
     def _read_row(self, previous: Snapshot | None, connection: BaseDatabaseWrapper) -> Snapshot:
         with self._reading():
             snapshot = self._model().read(connection, previous)
+        self._report_unreadable(snapshot, previous)
+        return snapshot
+
+    def _report_unreadable(self, snapshot: Snapshot, previous: Snapshot | None) -> None:
         known = previous._unreadable if previous else {}
         if new := sorted(snapshot._unreadable.keys() - known):
             log.warning(
@@ -440,7 +492,6 @@ class ConfigManager:
                 ", ".join(new),
                 self._label(),
             )
-        return snapshot
 
     @contextmanager
     def _reading(self) -> Iterator[None]:
@@ -458,23 +509,27 @@ class ConfigManager:
         if state.committed is not None:
             return state.committed
         if state.defaults is None:
-            state.defaults = self._model().default_snapshot()
+            state.defaults = self._model().fallback_snapshot()
         return state.defaults
 
-    def _note_failure(self, error: Exception, *, pause: bool = False) -> None:
-        """Remember why the row could not be read; log it if it could be read before."""
+    def _note_failure(self, error: BaseException, *, pause: bool = False) -> None:
+        """Remember why the row could not be read, and log it: once, then once a minute."""
         state = self._state
         text = f"{type(error).__name__}: {error}".strip()
+        now = monotonic()
         with state.lock:
-            first = state.error is None
             state.error = text
             if pause:
-                state.retry_at = monotonic() + RETRY_INTERVAL
-        if first:
+                # The watcher tries again by itself, and so spares the readers.
+                state.retry_at = inf if state.watch else now + RETRY_INTERVAL
+            said = state.complained_at
+            if log_it := said is None or now - said >= REMIND_INTERVAL:
+                state.complained_at, state.complaining = now, True
+        if log_it:
             log.warning(
-                "The settings %s cannot be read and stay at %s until they can: %s",
+                "The settings %s cannot be read and stay at their %s until they can: %s",
                 self._label(),
-                "their last known values" if state.committed else "their defaults",
+                KINDS[self._last_known()._source],
                 text,
             )
 
@@ -532,10 +587,11 @@ class ConfigManager:
         with state.lock:
             if state.generation != generation:
                 return False
-            recovered = state.error is not None
+            recovered, state.complaining = state.complaining, False
             state.generation += 1
             state.committed, state.fresh = snapshot, True
-            state.loaded_at, state.error, state.retry_at = datetime.now(UTC), None, 0.0
+            state.loaded_at, state.seen_at = datetime.now(UTC), monotonic()
+            state.error, state.retry_at = None, 0.0
             if state.told is not None:
                 state.changes.append((state.told, snapshot))
             state.told = snapshot
@@ -543,6 +599,54 @@ class ConfigManager:
         if recovered:
             log.info("The settings %s can be read again.", self._label())
         return True
+
+    def _follow_up(self, snapshot: Snapshot, *, aside: bool = False) -> None:
+        """What is to be done once ``snapshot`` is held for all."""
+        self._model().keep(snapshot)
+        self._tell(aside=aside)
+
+    # Called by watcher.py
+
+    def _watched_by(self, watch: Watch | None) -> None:
+        """Something begins, or ends, to keep this manager up to date."""
+        state = self._state
+        with state.lock:
+            state.watch = watch
+            if watch is None:
+                state.retry_at = 0.0
+
+    def _compare(self, reader: RowReader) -> bool:
+        """Look at the row, and take over what differs from what is held; whether it did.
+
+        The row itself is compared, as it is stored: that shows every kind of write, whoever
+        made it and whatever it did to ``version``.
+
+        Raises:
+            Exception: the row cannot be read; what is held stays.
+        """
+        state = self._state
+        while True:
+            with state.lock:
+                generation, held = state.generation, state.committed
+                current = held if state.fresh and state.error is None else None
+            try:
+                with self._reading():
+                    stored = reader.stored()
+                    if current is not None and same(current._stored, stored):
+                        state.seen_at = monotonic()
+                        return False
+                    snapshot = reader.snapshot(stored, held)
+            except BaseException as error:
+                self._note_failure(error, pause=True)
+                raise
+            if self._publish(snapshot, generation):
+                self._report_unreadable(snapshot, held)
+                self._follow_up(snapshot, aside=True)
+                return True
+
+    def _still_current(self) -> None:
+        """The row cannot have changed since the last look at it."""
+        self._state.seen_at = monotonic()
 
     # Called by receivers.py and testing.py
 
@@ -565,6 +669,7 @@ class ConfigManager:
             with self._state.lock:
                 self._announce()
             self._committed()
+            write_committed.send(self._model(), using=using)
 
     def _enlist(self, connection: BaseDatabaseWrapper) -> PendingWrite:
         """Let ``connection``'s transaction see the row as it has written it, and only it."""
@@ -593,6 +698,7 @@ class ConfigManager:
         with self._state.lock:
             self._forget_ended_writes()
         self._committed()
+        write_committed.send(self._model(), using=self._alias())
 
     def _override(self, values: Mapping[str, Any]) -> Mapping[str, Any]:
         """Let every reader see these values until ``_restore``, which takes what is returned."""
@@ -614,10 +720,14 @@ class ConfigManager:
 
     # Telling receivers
 
-    def _tell(self) -> None:
-        """Send ``config_changed`` for what has been published, where receivers may use the ORM."""
+    def _tell(self, *, aside: bool) -> None:
+        """Send ``config_changed`` for what has been published, where receivers may use the ORM.
+
+        Args:
+            aside: do not wait for the receivers; they may take their time.
+        """
         if self._state.changes:
-            if orm_refuses() or self._transaction() is not None:
+            if aside or orm_refuses() or self._transaction() is not None:
                 # Not in a coroutine, nor inside a transaction that is none of theirs.
                 with suppress(RuntimeError):  # no new thread at exit: whoever comes next tells
                     run_in_thread(self._tell_all)
@@ -717,13 +827,20 @@ class ConfigManager:
 
 
 def _after_fork() -> None:
-    """In a child process: its only thread holds no lock, whoever held one in the parent."""
+    """In a child process: its only thread holds no lock, whoever held one in the parent.
+
+    And nothing tells it of changes, until its first read, which is to be a new one, starts that.
+    """
     global _managers_lock
     _managers_lock = Lock()
     for manager in _managers.values():
         state = manager._state
         state.lock, state.reading = RLock(), local()
-        state.read_under_way, state.telling = None, False
+        state.telling, state.watch = False, None
+        # The transactions that made these are the parent's.
+        state.pending = []
+        with state.lock:
+            manager._announce()
 
 
 if hasattr(os, "register_at_fork"):

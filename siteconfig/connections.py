@@ -9,13 +9,15 @@ from contextlib import suppress
 from contextvars import ContextVar
 from functools import partial
 from threading import Thread
-from typing import TYPE_CHECKING, Any, TypeVar
+from time import monotonic
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 from weakref import ref
 
-from django.db import connections, transaction
+from django.db import OperationalError, connections, transaction
+from django.db.utils import load_backend
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Generator, Mapping
 
     from django.db.backends.base.base import BaseDatabaseWrapper
 
@@ -166,10 +168,20 @@ def orm_refuses() -> bool:
     return in_event_loop() and not os.environ.get("DJANGO_ALLOW_ASYNC_UNSAFE")
 
 
+def is_ours(connection: BaseDatabaseWrapper) -> bool:
+    """Whether ``connection`` is open, and was opened by this process.
+
+    Not by the one that this process was forked from: both would talk through the same socket.
+    """
+    raw = connection.connection
+    return raw is not None and not any(raw is one for one in _inherited)
+
+
 def in_transaction(connection: BaseDatabaseWrapper) -> bool:
     """Whether ``connection`` may see what is not committed, or not see what is."""
-    connected = connection.connection is not None
-    return connection.in_atomic_block or (connected and not connection.autocommit)
+    if not is_ours(connection):
+        return False
+    return connection.in_atomic_block or not connection.autocommit
 
 
 def remember_transaction(transaction: OpenTransaction, alias: str) -> None:
@@ -225,11 +237,83 @@ def _lend(connection: BaseDatabaseWrapper, read: Read[T]) -> T:
 
 def _with_own_connection(alias: str, read: Read[T]) -> T:
     # Made in the thread that uses it, which Django insists on.
-    connection = connections.create_connection(alias)
+    connection = own_connection(alias)
     try:
         return read(connection)
     finally:
-        _close(connection)
+        close(connection)
+
+
+def own_connection(alias: str, settings_alias: str | None = None) -> BaseDatabaseWrapper:
+    """A connection to the database ``alias`` that is nobody else's, not open yet.
+
+    It commits each statement, belongs to no pool, and gives up on a database that does not
+    answer.
+
+    Args:
+        alias: what the connection is to be called.
+        settings_alias: the entry of ``DATABASES`` that says how to connect; None: ``alias``.
+    """
+    settings: dict[str, Any] = {**connections.settings[settings_alias or alias]}
+    backend: Any = load_backend(settings["ENGINE"])
+    options = {key: value for key, value in settings["OPTIONS"].items() if key != "pool"}
+    vendor = backend.DatabaseWrapper.vendor
+    if vendor == "postgresql":
+        options = {**POSTGRES_OPTIONS, **options}
+    elif vendor == "sqlite":
+        options["timeout"] = min(options.get("timeout", DEADLINE), DEADLINE)
+    settings |= {"OPTIONS": options, "AUTOCOMMIT": True, "ATOMIC_REQUESTS": False}
+    connection: BaseDatabaseWrapper = backend.DatabaseWrapper(settings, alias)
+    if vendor == "postgresql":
+        _limit_waiting(connection)
+    return connection
+
+
+#: Seconds that a database is given to answer. A half-open connection, whose other end is gone
+#: without a word, would else be waited for without end.
+DEADLINE = 5.0
+
+#: What libpq can notice of a dead peer by itself, in seconds but for the last, in milliseconds.
+POSTGRES_OPTIONS = {
+    "connect_timeout": 5,
+    "keepalives": 1,
+    "keepalives_idle": 5,
+    "keepalives_interval": 1,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 5000,
+}
+
+
+def _limit_waiting(connection: Any) -> None:
+    """Let each statement on ``connection`` fail that gets no answer within ``DEADLINE``.
+
+    libpq notices a dead host, but not a proxy that acknowledges and does not forward. psycopg 3
+    waits in Python, in one method, and wakes up ten times a second; psycopg 2 waits within libpq.
+    """
+    connect = connection.get_new_connection
+
+    def get_new_connection(parameters: Any) -> Any:
+        raw = connect(parameters)
+        if hasattr(raw, "wait"):
+            wait = raw.wait
+            raw.wait = lambda steps, *args, **kwargs: wait(_limited(steps), *args, **kwargs)
+        return raw
+
+    connection.get_new_connection = get_new_connection
+
+
+def _limited(steps: Generator[Any, Any, T]) -> Generator[Any, Any, T]:
+    """psycopg's ``steps``, each of which waits for the socket, until the time is up."""
+    deadline = monotonic() + DEADLINE
+    try:
+        wanted = next(steps)
+        while True:
+            ready = yield wanted
+            if not ready and monotonic() >= deadline:
+                raise OperationalError(f"The database did not answer within {DEADLINE} seconds.")
+            wanted = steps.send(ready)
+    except StopIteration as end:
+        return cast("T", end.value)
 
 
 def run_in_thread(call: Callable[[], None]) -> None:
@@ -240,13 +324,31 @@ def run_in_thread(call: Callable[[], None]) -> None:
             call()
         finally:
             for connection in connections.all(initialized_only=True):
-                _close(connection)
+                close(connection)
 
     Thread(target=run, name="siteconfig-call", daemon=True).start()
 
 
-def _close(connection: BaseDatabaseWrapper) -> None:
+def close(connection: BaseDatabaseWrapper) -> None:
+    """Close a connection for good."""
+    if connection.connection is None:
+        return
     # Not connection.close(): it keeps a connection to an in-memory SQLite database open. Nor
     # connection.connection.close(), by which a pool would lose one.
     connection._close()  # type: ignore[attr-defined] # missing in the stubs
     connection.connection = None
+
+
+#: Connections that the process has from the one it was forked from. They are kept, and neither
+#: used nor closed: what is said through one, a good-bye too, is said in the parent's name.
+_inherited: list[Any] = []
+
+
+def _after_fork() -> None:
+    for connection in connections.all(initialized_only=True):
+        if connection.connection is not None:
+            _inherited.append(connection.connection)
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)

@@ -17,7 +17,7 @@ from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 from solo.models import SingletonModel
 
-from siteconfig import receivers
+from siteconfig import last_known_good, receivers
 from siteconfig.conf import conf
 from siteconfig.config_manager import ConfigManager
 from siteconfig.exceptions import RowExistsError, did_you_mean, near_names
@@ -30,6 +30,7 @@ from siteconfig.fields import (
     validate_json,
     validate_json_object,
 )
+from siteconfig.row import RowReader
 from siteconfig.signals import bulk_write_done, bulk_write_starts
 from siteconfig.snapshot import EXTRA, Snapshot, same
 
@@ -131,43 +132,29 @@ class ConfigModel(SingletonModel):
         return Snapshot(cls._meta.label, values, source="default")
 
     @classmethod
-    def read(cls, connection: BaseDatabaseWrapper, previous: Snapshot | None = None) -> Snapshot:
-        """Read the row through ``connection``, each column by itself.
+    def fallback_snapshot(cls) -> Snapshot:
+        """The settings as long as the row cannot be read: as in the last-known-good file."""
+        return last_known_good.recall(cls) or cls.default_snapshot()
 
-        A stored value that its field cannot read leaves that setting as it was in ``previous``,
-        else at its default. Not by the ORM, where one such value would fail the whole row.
+    @classmethod
+    def keep(cls, snapshot: Snapshot) -> None:
+        """Note in the last-known-good file what has been read."""
+        last_known_good.keep(cls, snapshot)
+
+    @classmethod
+    def reader(cls, connection: BaseDatabaseWrapper) -> RowReader:
+        """What reads the row through ``connection``."""
+        return RowReader(cls, connection)
+
+    @classmethod
+    def read(cls, connection: BaseDatabaseWrapper, previous: Snapshot | None = None) -> Snapshot:
+        """Read the row through ``connection``, once.
 
         Raises:
             django.db.Error: the database, the table or a column is not there.
         """
-        query = cls._base_manager.filter(pk=ROW_ID).query
-        compiler = query.get_compiler(connection=connection)
-        sql, params = compiler.as_sql()
-        with connection.cursor() as cursor:
-            cursor.execute(sql, params)
-            row = cursor.fetchone()
-        fallback = previous or cls.default_snapshot()
-        if row is None:
-            return cls.default_snapshot()
-        values: dict[str, Any] = {}
-        unreadable: dict[str, str] = {}
-        columns = [expression for expression, _sql, _alias in compiler.select]
-        converters = compiler.get_converters(columns)
-        for position, (column, stored) in enumerate(zip(columns, row, strict=True)):
-            field = column.target
-            try:
-                value = stored
-                for convert in converters.get(position, ([], None))[0]:
-                    value = convert(value, column, connection)
-                values[field.attname] = checked(field, stored, value)
-            except Exception:  # noqa: BLE001 - a converter meets whatever raw SQL has stored
-                name = field.attname
-                held = "default" if fallback._source == "default" else "last known good"
-                unreadable[name] = fallback._unreadable.get(name, held)
-                values[name] = fallback.get(name)
-        del values["id"]
-        version = values.pop("version")
-        return Snapshot(cls._meta.label, values, version=version or 0, unreadable=unreadable)
+        reader = cls.reader(connection)
+        return reader.snapshot(reader.stored(), previous)
 
     @classmethod
     def write(cls, values: Mapping[str, Any]) -> None:
@@ -207,7 +194,7 @@ class ConfigModel(SingletonModel):
             row.update(version=F("version"))
 
     @classmethod
-    def _from_snapshot(cls, snapshot: Snapshot, using: str) -> Self:
+    def _from_snapshot(cls, snapshot: Snapshot, using: str | None) -> Self:
         """An instance of the stored row. Not by the ORM, which one unreadable value stops."""
         # deepcopy: in a snapshot lists and dicts are frozen.
         row = cls(**copy.deepcopy(dict(snapshot)), version=snapshot.version)
@@ -354,24 +341,6 @@ def default_of(field: models.Field[Any, Any]) -> Any:
     return value if value is None else field.to_python(value)
 
 
-def checked(field: models.Field[Any, Any], stored: Any, value: Any) -> Any:
-    """``value``, which Django made of what the database has ``stored``, if it fits its field.
-
-    Raises:
-        Exception: it does not.
-    """
-    is_json = isinstance(field, models.JSONField)
-    if isinstance(stored, bytes) and isinstance(field, models.CharField | models.TextField):
-        raise TypeError("The column of a text holds bytes.")
-    if value is None and not field.null and not (is_json and stored is not None):
-        raise ValueError("The column holds NULL.")
-    if value is None and stored is not None and not is_json:
-        raise ValueError("The stored value says nothing.")
-    if isinstance(field, ExtraField) and not isinstance(value, dict):
-        raise TypeError("The column holds no JSON object.")
-    return field.to_python(value)
-
-
 def converted(field: models.Field[Any, Any], value: Any) -> Any:
     """``value`` in the type of ``field``.
 
@@ -479,3 +448,26 @@ class SiteConfiguration(ConfigModel):
         swappable = "SITECONFIG_MODEL"
         # The row is never added or deleted by a person.
         default_permissions = ("change", "view")
+
+
+class ConfigProcess(models.Model):
+    """A process that reads the settings of a config model, and what it has read of them."""
+
+    process = models.CharField(max_length=32)
+    host = models.CharField(max_length=255)
+    pid = models.PositiveIntegerField()
+    model = models.CharField(max_length=255)
+    version = models.BigIntegerField()
+    content = models.CharField(max_length=32)
+    seen_at = models.DateTimeField(db_index=True)
+
+    class Meta:
+        default_permissions = ()
+        constraints = [
+            models.UniqueConstraint(
+                fields=["process", "model"], name="siteconfig_one_row_a_process_and_model"
+            )
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.host}, process {self.pid}"

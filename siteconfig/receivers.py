@@ -9,10 +9,18 @@ from django.core.signals import setting_changed
 from django.db import DEFAULT_DB_ALIAS, connections, router
 from django.db.models.signals import post_delete, post_migrate, post_save, pre_delete, pre_save
 
+from siteconfig import transports
 from siteconfig.config_manager import ConfigManager
 from siteconfig.fields import ROW_ID
 from siteconfig.logger import Logger
-from siteconfig.signals import bulk_write_done, bulk_write_starts, config_changed
+from siteconfig.signals import (
+    bulk_write_done,
+    bulk_write_starts,
+    config_changed,
+    settings_read,
+    write_committed,
+)
+from siteconfig.watcher import watcher
 
 if TYPE_CHECKING:
     from django.apps import AppConfig
@@ -26,6 +34,8 @@ def connect() -> None:
     post_migrate.connect(make_rows, dispatch_uid="siteconfig")
     config_changed.connect(follow_logging_settings, dispatch_uid="siteconfig")
     setting_changed.connect(follow_model_setting, dispatch_uid="siteconfig")
+    settings_read.connect(watcher.ensure, dispatch_uid="siteconfig")
+    write_committed.connect(announce_commit, dispatch_uid="siteconfig")
 
 
 def watch(model: type[ConfigModel]) -> None:
@@ -45,7 +55,14 @@ def before_write(sender: type[ConfigModel], *, using: str, **kwargs: Any) -> Non
 
 
 def after_write(sender: type[ConfigModel], *, using: str, **kwargs: Any) -> None:
+    if transports.in_use() and using == router.db_for_write(sender):
+        transports.announce_write(sender._meta.label_lower, using)
     ConfigManager(sender)._after_write(using)
+
+
+def announce_commit(sender: type[ConfigModel], *, using: str, **kwargs: Any) -> None:
+    if transports.in_use():
+        transports.announce_commit(sender._meta.label_lower, using)
 
 
 def make_rows(

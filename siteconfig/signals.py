@@ -13,3 +13,11 @@ config_changed = Signal()
 #: ``bulk_create``). ``sender``: the config model. ``using``: the database alias.
 bulk_write_starts = Signal()
 bulk_write_done = Signal()
+
+#: Internal: sent by a manager of which a reader has asked something, while nothing keeps it up to
+#: date. ``sender``: the config model.
+settings_read = Signal()
+
+#: Internal: sent after a write of this process has been committed. ``sender``: the config model.
+#: ``using``: the database alias.
+write_committed = Signal()

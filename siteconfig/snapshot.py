@@ -27,14 +27,24 @@ class Snapshot(Mapping[str, Any]):
             names a state, it does not order states: a fixture or a backup may lower it.
     """
 
-    __slots__ = ("__dict__", "_by_name", "_model_label", "_source", "_unreadable", "_values")
+    __slots__ = (
+        "__dict__",
+        "_by_name",
+        "_model_label",
+        "_source",
+        "_stored",
+        "_unreadable",
+        "_values",
+    )
 
     version: int
     _values: dict[str, Any]
     _by_name: dict[str, Any]
     _model_label: str
     _source: str
-    """``"row"`` or ``"default"``."""
+    """``"row"``, ``"file"`` or ``"default"``."""
+    _stored: tuple[Any, ...] | None
+    """The row that this was read from, as the database gave it; None: it was read from none."""
     _unreadable: Mapping[str, str]
     """Settings whose stored value could not be read, and where the value held is from."""
 
@@ -46,11 +56,13 @@ class Snapshot(Mapping[str, Any]):
         version: int = 0,
         source: str = "row",
         unreadable: Mapping[str, str] = MappingProxyType({}),
+        stored: tuple[Any, ...] | None = None,
     ) -> None:
         frozen = {name: freeze(value) for name, value in values.items()}
         for name, value in (
             ("_model_label", model_label),
             ("_source", source),
+            ("_stored", stored),
             ("_unreadable", unreadable),
             ("_values", frozen),
             ("_by_name", _names(frozen)),
@@ -93,6 +105,7 @@ class Snapshot(Mapping[str, Any]):
             unreadable={
                 name: source for name, source in self._unreadable.items() if name not in fields
             },
+            stored=self._stored,
         )
 
     def changed_from(self, old: Snapshot) -> frozenset[str]:
@@ -194,4 +207,4 @@ def same(old: Any, new: Any) -> bool:
         return old.keys() == new.keys() and all(same(old[key], new[key]) for key in old)
     if isinstance(old, list | tuple):
         return len(old) == len(new) and all(map(same, old, new))
-    return bool(old == new)
+    return bool(old == new or (old != old and new != new))  # NaN is not equal to itself

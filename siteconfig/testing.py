@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import inspect
 import unittest
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from django.test.utils import TestContextDecorator
 
 from siteconfig.config_manager import ConfigManager
+from siteconfig.transports import Asked
+from siteconfig.watcher import watcher
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
     from siteconfig.models import ConfigModel
 
@@ -49,3 +52,20 @@ class override_config(TestContextDecorator):  # noqa: N801 - named as override_s
             if name.startswith("test") and inspect.isfunction(member):
                 setattr(cls, name, self.decorate_callable(member))
         return cls
+
+
+@contextmanager
+def run_watcher() -> Iterator[None]:
+    """Let this process notice changes by others, and announce its own, during a block.
+
+    Under a test runner it else does neither: the watcher's connection keeps a test database from
+    being dropped. The next read starts the watcher; the end of the block ends it, and waits for
+    that. For tests that commit: it sees nothing of a ``TestCase``'s open transaction.
+    """
+    before, Asked.by_a_test = Asked.by_a_test, True
+    try:
+        yield
+    finally:
+        Asked.by_a_test = before
+        if not before:
+            watcher.stop(patience=30)

@@ -18,7 +18,7 @@ import siteconfig
 from siteconfig import ConfigManager, Logger, config, config_manager
 from siteconfig.exceptions import UnknownSettingError
 from siteconfig.models import ConfigModel, SiteConfiguration
-from tests.concurrency import Failpoint, Started, after_each_read, in_child, in_thread
+from tests.concurrency import PATIENCE, Failpoint, Started, after_each_read, in_child, in_thread
 from tests.testapp.models import Note, ShopConfig
 
 if TYPE_CHECKING:
@@ -193,8 +193,11 @@ class TestFastPath:
 
 class TestG6NoGoingBack:
     @pytest.mark.django_db(transaction=True)
-    def test_a_load_that_began_before_a_commit_is_not_published_after_it(self) -> None:
+    def test_a_load_that_began_before_a_commit_is_not_published_after_it(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         """The loader has read 30 when 45 is committed; from then on nobody sees 30."""
+        monkeypatch.setattr("siteconfig.connections.WAIT", PATIENCE)
         point = Failpoint()
         with after_each_read(point):
             loader = Started(lambda: config.timeout)
@@ -374,6 +377,7 @@ class TestG8NeverFails:
     def test_code_that_runs_inside_a_load_may_read(self) -> None:
         """A receiver of connection_created, a log handler: they get what was known before."""
         seen: list[int] = []
+        connection.ensure_connection()
         with after_each_read(lambda: None), connection.execute_wrapper(reading_wrapper(seen)):
             assert config.timeout == 30
         assert seen == [30]

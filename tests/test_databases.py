@@ -201,6 +201,7 @@ def test_a_connection_that_died_is_replaced(monkeypatch: pytest.MonkeyPatch) -> 
 
     def read() -> list[str | None]:
         connection = connections["default"]
+        connection.ensure_connection()
         config.reload()
         errors = [config.status().last_error]
         monkeypatch.setattr(type(connection), "is_usable", lambda self: False)

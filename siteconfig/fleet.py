@@ -1,0 +1,195 @@
+"""The fleet: which processes there are, and what each has read.
+
+Each process keeps a row for each config model that it reads: written when what it holds changes,
+and every half minute to say that it is alive. Everything is by the clock of the database, so that
+the clocks of the hosts need not agree.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import socket
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from hashlib import blake2b
+from math import inf
+from time import monotonic, sleep
+from typing import TYPE_CHECKING, Any
+from uuid import uuid4
+
+from django.apps import apps
+from django.db import connections, router
+from django.db.models.functions import Now
+
+from siteconfig.conf import conf
+
+if TYPE_CHECKING:
+    from siteconfig.config_manager import ConfigManager
+    from siteconfig.models import ConfigModel, ConfigProcess
+    from siteconfig.snapshot import Snapshot
+
+log = logging.getLogger("siteconfig.fleet")
+
+#: Seconds between two signs of life.
+BEAT = 30.0
+
+#: Seconds without one after which a process counts as dead.
+LIFE = timedelta(seconds=3 * BEAT + 5)
+
+
+def process_model() -> type[ConfigProcess]:
+    model: type[ConfigProcess] = apps.get_model("siteconfig.ConfigProcess")
+    return model
+
+
+def database() -> str:
+    """The alias of the database in which the processes are noted."""
+    return router.db_for_write(process_model())
+
+
+class Member:
+    """This process, as its watcher notes it.
+
+    Attributes:
+        size: how many processes there were at the last sign of life.
+    """
+
+    def __init__(self) -> None:
+        self.token = uuid4().hex
+        self.size = 1
+        self._noted: dict[str, tuple[Snapshot, float]] = {}
+        self._disabled = False
+
+    def due_at(self, managers: list[ConfigManager]) -> float:
+        """When there is something to note, by the clock ``monotonic``."""
+        if self._disabled or not conf.FLEET:
+            return inf
+        return min(map(self._due_at, managers), default=inf)
+
+    def _due_at(self, manager: ConfigManager) -> float:
+        held = manager._state.committed
+        if held is None:
+            return inf
+        noted, at = self._noted.get(manager._label(), (None, -inf))
+        return at + BEAT if held is noted else -inf
+
+    def note(self, managers: list[ConfigManager]) -> None:
+        """Write what is due, through this thread's connection; never raises an Exception."""
+        now = monotonic()
+        if self.due_at(managers) > now:
+            return
+        due = [manager for manager in managers if self._due_at(manager) <= now]
+        try:
+            for manager in due:
+                if (held := manager._state.committed) is not None:
+                    self._write(manager._label(), held)
+                    self._noted[manager._label()] = (held, now)
+            self.size = max(1, living().values("process").distinct().count())
+        except Exception as error:  # noqa: BLE001 - it is for show; the settings do not depend on it
+            self._disabled = True
+            log.info("This process is not noted in the fleet view: %s", error)
+
+    def leave(self) -> None:
+        """Say good-bye."""
+        if self._noted and not self._disabled:
+            process_model().objects.using(database()).filter(process=self.token).delete()
+
+    def _write(self, label: str, held: Snapshot) -> None:
+        rows = process_model().objects.using(database())
+        state = {"version": held.version, "content": content(held), "seen_at": Now()}
+        if not rows.filter(process=self.token, model=label).update(**state):
+            # One comes: a good moment to sweep away those who have gone without a word.
+            rows.filter(seen_at__lt=Now() - LIFE).delete()
+            rows.create(
+                process=self.token,
+                model=label,
+                host=socket.gethostname()[:255],
+                pid=os.getpid(),
+                **state,
+            )
+
+
+def living() -> Any:
+    """The rows of the processes that are alive."""
+    return process_model().objects.using(database()).filter(seen_at__gte=Now() - LIFE)
+
+
+def content(snapshot: Snapshot) -> str:
+    """A short name of what is stored, the same in each process that reads the same columns.
+
+    Beside the version, which raw SQL leaves as it is. Two parts: of the number of columns and of
+    what they hold; for releases that know other columns can be compared by the version only.
+    """
+    stored = snapshot._stored or ()
+    return f"{len(stored)}.{blake2b(repr(stored).encode(), digest_size=8).hexdigest()}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Process:
+    """One process and what it has read."""
+
+    host: str
+    pid: int
+    version: int
+    seen_at: datetime
+    """When it last gave a sign of life, or read something new."""
+    is_live: bool
+    """It has read what the row holds now."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Report:
+    """The processes that are alive, as of now."""
+
+    processes: tuple[Process, ...]
+
+    @property
+    def live(self) -> int:
+        """How many have read what the row holds now."""
+        return sum(process.is_live for process in self.processes)
+
+    @property
+    def behind(self) -> tuple[Process, ...]:
+        """The others."""
+        return tuple(process for process in self.processes if not process.is_live)
+
+
+def report(model: type[ConfigModel], patience: float = 0.0) -> Report:
+    """Which processes read the settings of ``model``, and which of them are up to date.
+
+    Args:
+        model: the config model.
+        patience: seconds to wait for those that are not.
+
+    Raises:
+        django.db.Error: the database cannot be asked.
+    """
+    deadline = monotonic() + patience
+    while True:
+        now = _report(model)
+        if not now.behind or monotonic() >= deadline:
+            return now
+        sleep(0.02)
+
+
+def _report(model: type[ConfigModel]) -> Report:
+    row = model.read(connections[router.db_for_write(model)])
+    right = content(row)
+    return Report(
+        processes=tuple(
+            Process(
+                host=one.host,
+                pid=one.pid,
+                version=one.version,
+                seen_at=one.seen_at,
+                is_live=one.version == row.version
+                and (one.content == right or _columns(one.content) != _columns(right)),
+            )
+            for one in living().filter(model=model._meta.label).order_by("host", "pid")
+        )
+    )
+
+
+def _columns(content: str) -> str:
+    return content.partition(".")[0]

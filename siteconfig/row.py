@@ -1,0 +1,97 @@
+"""RowReader: the one row of a config model, as it is stored and as its settings."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from django.db import models
+
+from siteconfig.fields import ROW_ID, ExtraField
+from siteconfig.snapshot import Snapshot, freeze
+
+if TYPE_CHECKING:
+    from django.db.backends.base.base import BaseDatabaseWrapper
+
+    from siteconfig.models import ConfigModel
+
+    #: What the database gives for each column, before any field has looked at it. None: no row.
+    Stored = tuple[Any, ...] | None
+
+
+class RowReader:
+    """Reads the row of ``model`` through ``connection``, each column by itself.
+
+    Not by the ORM, where one value that its field cannot read would fail the whole row. The
+    query is compiled once, and can then be made as often as the row is to be looked at.
+    """
+
+    def __init__(self, model: type[ConfigModel], connection: BaseDatabaseWrapper) -> None:
+        self.model = model
+        self.connection = connection
+        compiler = model._base_manager.filter(pk=ROW_ID).query.get_compiler(connection=connection)
+        self._sql, self._params = compiler.as_sql()
+        self._columns: list[Any] = [expression for expression, _sql, _alias in compiler.select]
+        self._converters = compiler.get_converters(self._columns)
+
+    def stored(self) -> Stored:
+        """The row as the database gives it; None if there is none.
+
+        Raises:
+            django.db.Error: the database, the table or a column is not there.
+        """
+        with self.connection.cursor() as cursor:
+            cursor.execute(self._sql, self._params)
+            row = cursor.fetchone()
+        return None if row is None else tuple(freeze(value) for value in row)
+
+    def snapshot(self, stored: Stored, previous: Snapshot | None = None) -> Snapshot:
+        """The settings that a stored row says.
+
+        A stored value that its field cannot read leaves that setting as it was in ``previous``,
+        else as it was last known to be, else at its default.
+        """
+        if stored is None:
+            return self.model.default_snapshot()
+        values: dict[str, Any] = {}
+        unreadable: dict[str, str] = {}
+        fallback = previous
+        for position, (column, given) in enumerate(zip(self._columns, stored, strict=True)):
+            field = column.target
+            try:
+                value = given
+                for convert in self._converters.get(position, ([], None))[0]:
+                    value = convert(value, column, self.connection)
+                values[field.attname] = checked(field, given, value)
+            except Exception:  # noqa: BLE001 - a converter meets whatever raw SQL has stored
+                fallback = fallback or self.model.fallback_snapshot()
+                name = field.attname
+                held = "default" if fallback._source == "default" else "last known good"
+                unreadable[name] = fallback._unreadable.get(name, held)
+                values[name] = fallback.get(name)
+        del values["id"]
+        version = values.pop("version")
+        return Snapshot(
+            self.model._meta.label,
+            values,
+            version=version or 0,
+            unreadable=unreadable,
+            stored=stored,
+        )
+
+
+def checked(field: models.Field[Any, Any], stored: Any, value: Any) -> Any:
+    """``value``, which Django made of what the database has ``stored``, if it fits its field.
+
+    Raises:
+        Exception: it does not.
+    """
+    is_json = isinstance(field, models.JSONField)
+    if isinstance(stored, bytes) and isinstance(field, models.CharField | models.TextField):
+        raise TypeError("The column of a text holds bytes.")
+    if value is None and not field.null and not (is_json and stored is not None):
+        raise ValueError("The column holds NULL.")
+    if value is None and stored is not None and not is_json:
+        raise ValueError("The stored value says nothing.")
+    if isinstance(field, ExtraField) and not isinstance(value, dict):
+        raise TypeError("The column holds no JSON object.")
+    return field.to_python(value)

@@ -1,0 +1,74 @@
+"""Transport: what hints that the settings may have changed, on top of the poll."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, ClassVar
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from django.db.backends.base.base import BaseDatabaseWrapper
+
+#: The channel of PostgreSQL and of Redis on which changes are announced. What is said there is
+#: the label of the model whose row was written, and no value.
+CHANNEL = "siteconfig"
+
+
+class Transport:
+    """One way to learn of changes by other processes sooner than the next poll tells.
+
+    A transport gives hints. Whatever becomes of one, the row is looked at once each interval; so
+    none is asked to be reliable. Made and used by the watcher's thread alone, but for the
+    announcements, which are made by whoever writes.
+    """
+
+    name: ClassVar[str]
+    """What ``SITECONFIG["TRANSPORT"]`` calls it."""
+
+    error: str | None = None
+    """Why it gives no hints at the moment; None: it does what it can."""
+
+    def __init__(self, alias: str) -> None:
+        self.alias = alias
+
+    @classmethod
+    def problems(cls, alias: str) -> Iterator[tuple[str, str]]:
+        """Why it cannot work with the database ``alias``: what is wrong, and what to do."""
+        yield from ()
+
+    def open(self, connection: BaseDatabaseWrapper) -> None:
+        """Begin to listen; ``connection`` has just been opened to read the row by.
+
+        The row is read after this, never before: what is written in between is then seen.
+        """
+
+    def fileno(self) -> int | None:
+        """What becomes readable when there may be a hint; None: there is nothing to wait for."""
+        return None
+
+    def heard(self) -> bool:
+        """Take in what has arrived, and say whether the row is to be looked at now.
+
+        Raises:
+            Exception: the connection that was given to ``open`` is of no use any more.
+        """
+        return False
+
+    def may_have_changed(self) -> bool:
+        """Whether the poll needs to look at the row."""
+        return True
+
+    def interval(self) -> float:
+        """Seconds between two polls, if ``SITECONFIG`` does not say."""
+        return 1.0
+
+    def close(self) -> None:
+        """Stop listening. The connection to the database is closed by its owner."""
+
+    @classmethod
+    def announce_write(cls, label: str, using: str) -> None:
+        """The row of ``label`` has been written, and its transaction may still be open."""
+
+    @classmethod
+    def announce_commit(cls, label: str, using: str) -> None:
+        """A write of the row of ``label`` has been committed. Never raises an Exception."""

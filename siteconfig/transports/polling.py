@@ -1,0 +1,56 @@
+"""The poll: looking at the row once each interval, on any database."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from siteconfig.transports.base import Transport
+
+if TYPE_CHECKING:
+    from django.db.backends.base.base import BaseDatabaseWrapper
+
+
+class Polling(Transport):
+    """No hints: the poll alone."""
+
+    name: ClassVar[str] = "poll"
+
+
+class SQLitePolling(Polling):
+    """The poll of an SQLite file: the row is looked at only if anything has been written.
+
+    Whether it has is a question to the library, not to the file, and takes some microseconds; so
+    it can be asked ten times as often.
+    """
+
+    def open(self, connection: BaseDatabaseWrapper) -> None:
+        # Of this one connection all along: each counts the writes of all others from its own start.
+        self._connection = connection
+        ((_number, _name, path),) = self._pragma("database_list")[:1]
+        self._path = Path(path)
+        self._file = self._which_file()
+        self._data_version = self._pragma("data_version")
+
+    def interval(self) -> float:
+        return 0.1
+
+    def may_have_changed(self) -> bool:
+        """See ``Transport``.
+
+        Raises:
+            OSError: the file has been replaced; the connection still reads the old one.
+        """
+        if self._which_file() != self._file:
+            raise OSError(f"The database {self._path} has been replaced by another file.")
+        before, self._data_version = self._data_version, self._pragma("data_version")
+        return bool(before != self._data_version)
+
+    def _which_file(self) -> tuple[int, int]:
+        there = self._path.stat()
+        return there.st_dev, there.st_ino
+
+    def _pragma(self, name: str) -> Any:
+        # To the end at once: while a statement is open, its connection sees nothing new.
+        with self._connection.cursor() as cursor:
+            return cursor.execute(f"PRAGMA {name}").fetchall()

@@ -1,0 +1,143 @@
+"""LISTEN and NOTIFY of PostgreSQL, through psycopg 3."""
+
+from __future__ import annotations
+
+import logging
+import selectors
+from time import monotonic
+from typing import TYPE_CHECKING, Any, ClassVar
+from uuid import uuid4
+
+from django.db import connections
+
+from siteconfig.conf import conf
+from siteconfig.connections import close, own_connection
+from siteconfig.transports.base import CHANNEL, Transport
+
+psycopg: Any
+try:
+    import psycopg
+except ImportError:  # the extra siteconfig[postgres]
+    psycopg = None
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from django.db.backends.base.base import BaseDatabaseWrapper
+
+log = logging.getLogger("siteconfig.transports")
+
+#: Before 3.2.4 a notification that came between two looks was lost (psycopg issue 962).
+OLDEST_PSYCOPG = (3, 2, 4)
+
+#: Seconds that a notification of our own is given to come back.
+SELF_CHECK_PATIENCE = 2.0
+
+
+class Postgres(Transport):
+    """The writer notifies inside its transaction: PostgreSQL delivers it at the commit, if any."""
+
+    name: ClassVar[str] = "postgres"
+
+    def __init__(self, alias: str) -> None:
+        super().__init__(alias)
+        self._raw: Any = None
+        self._notified: list[str] = []
+        self._is_pooled = False
+
+    @classmethod
+    def problems(cls, alias: str) -> Iterator[tuple[str, str]]:
+        if connections[alias].vendor != "postgresql":
+            yield (
+                f"the settings are in the database {alias!r}, which is no PostgreSQL.",
+                'Write TRANSPORT: "auto", or leave it out.',
+            )
+        elif psycopg is None or not _is_psycopg3():
+            yield "psycopg 3 is not installed.", "Run: pip install 'siteconfig[postgres]'"
+        elif _version(psycopg.__version__) < OLDEST_PSYCOPG:
+            yield (
+                f"psycopg {psycopg.__version__} is installed, which loses notifications.",
+                "Run: pip install 'psycopg>=3.2.4'",
+            )
+
+    def open(self, connection: BaseDatabaseWrapper) -> None:
+        self._raw = None
+        if self._is_pooled:
+            return  # it was found out before, and would take seconds again
+        connection.ensure_connection()
+        raw: Any = connection.connection
+        raw.add_notify_handler(lambda notification: self._notified.append(notification.payload))
+        with connection.cursor() as cursor:
+            cursor.execute(f"LISTEN {CHANNEL}")
+            cursor.execute("SELECT pg_backend_pid()")
+            (pid,) = cursor.fetchone()
+        self._raw = raw
+        # A pooler answers in the server's place, and under a number of its own. Behind one that
+        # gives each client a server for the whole session, notifications arrive all the same.
+        if pid != raw.info.backend_pid and not self._hears_itself():
+            self._raw, self._is_pooled = None, True
+            self.error = (
+                "A connection pooler swallows the notifications; changes wait for the poll. Name "
+                "a database entry that reaches PostgreSQL directly in SITECONFIG['LISTEN_DATABASE']"
+            )
+            log.warning("%s.", self.error)
+            with connection.cursor() as cursor:
+                cursor.execute(f"UNLISTEN {CHANNEL}")
+
+    def fileno(self) -> int | None:
+        return None if self._raw is None else self._raw.pgconn.socket
+
+    def heard(self) -> bool:
+        if self._raw is None:
+            return False
+        # What came along with the answer to a statement has been handed to the handler.
+        pgconn = self._raw.pgconn
+        pgconn.consume_input()
+        while (notification := pgconn.notifies()) is not None:
+            self._notified.append(notification.extra.decode(errors="replace"))
+        heard, self._notified[:] = bool(self._notified), []
+        return heard
+
+    def close(self) -> None:
+        self._raw = None
+
+    def _hears_itself(self) -> bool:
+        """Whether a notification that another session sends arrives while this one is idle."""
+        token = f"self-check {uuid4()}"
+        other = own_connection(self.alias, conf.LISTEN_DATABASE)
+        try:
+            _notify(other, token)
+        finally:
+            close(other)
+        pgconn = self._raw.pgconn
+        deadline = monotonic() + SELF_CHECK_PATIENCE
+        with selectors.DefaultSelector() as selector:
+            selector.register(pgconn.socket, selectors.EVENT_READ)
+            while (left := deadline - monotonic()) > 0:
+                selector.select(left)
+                pgconn.consume_input()
+                while (notification := pgconn.notifies()) is not None:
+                    self._notified.append(notification.extra.decode(errors="replace"))
+                if token in self._notified:
+                    return True
+        return False
+
+    @classmethod
+    def announce_write(cls, label: str, using: str) -> None:
+        _notify(connections[using], label)
+
+
+def _notify(connection: BaseDatabaseWrapper, payload: str) -> None:
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT pg_notify(%s, %s)", [CHANNEL, payload])
+
+
+def _version(text: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in text.split(".")[:3] if part.isdigit())
+
+
+def _is_psycopg3() -> bool:
+    # Imported late: it fails without any driver.
+    from django.db.backends.postgresql.psycopg_any import is_psycopg3
+
+    return bool(is_psycopg3)

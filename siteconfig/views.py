@@ -1,0 +1,36 @@
+"""health/, for load balancers and monitoring."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import TYPE_CHECKING
+
+from django.http import JsonResponse
+from django.views.decorators.cache import never_cache
+from django.views.decorators.http import require_safe
+
+from siteconfig.conf import conf
+from siteconfig.config_manager import ConfigManager
+
+if TYPE_CHECKING:
+    from django.http import HttpRequest
+
+
+@never_cache
+@require_safe
+def health(request: HttpRequest) -> JsonResponse:
+    """The status of the default manager as JSON; no setting's value, and no query once warm.
+
+    Answers 200 while the row has been seen within ``SITECONFIG["MAX_STALENESS"]`` seconds, else
+    503. Errors are given by their kind only: the page is open to everybody, and a driver's text
+    names hosts and users.
+    """
+    config = ConfigManager()
+    config.snapshot()  # the first read of the process, if there has been none
+    status = config.status()
+    limit = conf.MAX_STALENESS
+    is_fresh = limit is None or (status.age is not None and status.age <= limit)
+    content = asdict(status) | {"status": "fresh" if is_fresh else "stale"}
+    for name in ("last_error", "transport_error"):
+        content[name] = content[name] and content[name].partition(":")[0]
+    return JsonResponse(content, status=200 if is_fresh else 503)

@@ -1,0 +1,338 @@
+"""The one background thread of a process, which keeps its managers up to date.
+
+It waits for whichever comes first, a hint of the transport or the next poll; then it looks at the
+row through a connection of its own, and hands what differs to the manager. It is started by the
+first read, and again in a child process by the child's first read.
+"""
+
+from __future__ import annotations
+
+import atexit
+import logging
+import os
+import random
+import selectors
+import socket
+from contextlib import suppress
+from math import inf
+from threading import Lock, Thread
+from time import monotonic
+from typing import TYPE_CHECKING, Any
+
+from django.db import connections, router
+
+from siteconfig import config_manager, transports
+from siteconfig.backoff import Backoff
+from siteconfig.conf import conf
+from siteconfig.config_manager import Watch
+from siteconfig.connections import close, own_connection
+from siteconfig.fleet import Member
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from django.db.backends.base.base import BaseDatabaseWrapper
+
+    from siteconfig.config_manager import ConfigManager
+    from siteconfig.models import ConfigModel
+    from siteconfig.row import RowReader
+    from siteconfig.transports.base import Transport
+
+log = logging.getLogger("siteconfig.watcher")
+
+#: Seconds between two looks at the row that hints ask for, however many there are.
+SHORTEST_GAP = 0.02
+
+#: Seconds, per process of the fleet, over which the looks that one hint asks for are spread: what
+#: one look costs the database (benchmarks/propagation.py), so that it has one to answer at a time.
+SPREAD = 0.0001
+
+#: Seconds to wait for the thread when the interpreter ends.
+EXIT_PATIENCE = 0.5
+
+
+class Waker:
+    """Ends a wait of the thread; a selector can wait for it beside sockets."""
+
+    def __init__(self) -> None:
+        self.is_end = False
+        self._in, self._out = socket.socketpair()
+        self._in.setblocking(False)
+        self._out.setblocking(False)
+
+    def wake(self) -> None:
+        with suppress(OSError):  # full: it will wake; closed: it has ended
+            self._in.send(b"!")
+
+    def end(self) -> None:
+        self.is_end = True
+        self.wake()
+
+    def wait(self, seconds: float, others: Iterable[int] = ()) -> None:
+        """Until the time is over, somebody wakes it, or one of ``others`` is readable."""
+        with selectors.DefaultSelector() as selector:
+            selector.register(self._out, selectors.EVENT_READ)
+            for descriptor in others:
+                selector.register(descriptor, selectors.EVENT_READ)
+            selector.select(seconds)
+        with suppress(OSError):
+            while self._out.recv(64):
+                pass
+
+    def close(self) -> None:
+        self._in.close()
+        self._out.close()
+
+
+class Link:
+    """One database: the connection to it, and the managers whose rows are read through it."""
+
+    def __init__(self, alias: str, transport: Transport) -> None:
+        self.alias = alias
+        self.transport = transport
+        self.watch = Watch(transport.name)
+        self.subjects: dict[ConfigManager, Subject] = {}
+        self._connection: BaseDatabaseWrapper | None = None
+        self._backoff = Backoff()
+        self._poll_at = self._looked_at = -inf
+        self._hint_at = inf  # there is none
+
+    def adopt(self, manager: ConfigManager) -> None:
+        """Keep ``manager`` up to date from now on."""
+        if manager not in self.subjects:
+            self.subjects[manager] = Subject(manager)
+            manager._watched_by(self.watch)
+
+    def fileno(self) -> int | None:
+        """What becomes readable when there may be a hint."""
+        return None if self._connection is None else self.transport.fileno()
+
+    def due_at(self) -> float:
+        """When there is something to do, unless a hint comes before; as ``monotonic`` counts."""
+        if self._backoff.failures:
+            return self._backoff.until
+        subjects = (subject.due_at() for subject in self.subjects.values())
+        return min(self._poll_at, self._hint_at, *subjects)
+
+    def tend(self, fleet_size: int) -> None:
+        """Do what is due. Never raises, and outlives whatever happens to the connection."""
+        if monotonic() < self._backoff.until:
+            return
+        try:
+            self._tend(self._connected(), fleet_size)
+            self._backoff.reset()
+        except BaseException as error:  # noqa: BLE001 - nobody else would start the thread again
+            self._backoff.failed()
+            self._lose(error)
+        self.watch.error = self.transport.error
+        self.watch.transport = self.transport.name if self.transport.error is None else "poll"
+
+    def close(self) -> None:
+        with suppress(Exception):
+            self.transport.close()
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            with suppress(Exception):
+                close(connection)
+
+    def _connected(self) -> BaseDatabaseWrapper:
+        if self._connection is None:
+            settings_alias = conf.LISTEN_DATABASE if self.transport.name == "postgres" else None
+            connection = self._connection = own_connection(self.alias, settings_alias)
+            connections[self.alias] = connection  # for what this thread does through the ORM
+            connection.ensure_connection()
+            self.transport.open(connection)
+            self._hint_at = inf
+            # Nobody has kept for us what was said meanwhile.
+            for subject in self.subjects.values():
+                subject.start_anew()
+        return self._connection
+
+    def _lose(self, error: BaseException) -> None:
+        log.debug("The connection to the database %r is given up", self.alias, exc_info=error)
+        for subject in self.subjects.values():
+            subject.manager._note_failure(error, pause=True)
+        self.close()
+
+    def _tend(self, connection: BaseDatabaseWrapper, fleet_size: int) -> None:
+        if self.transport.heard() and self._hint_at == inf:
+            spread = random.uniform(0, SPREAD * fleet_size)  # noqa: S311 - guards nothing
+            self._hint_at = max(monotonic() + spread, self._looked_at + SHORTEST_GAP)
+        now = monotonic()
+        is_poll, is_hint = now >= self._poll_at, now >= self._hint_at
+        if is_poll:
+            self._poll_at = now + (conf.POLL_INTERVAL or self.transport.interval())
+        if is_hint:
+            self._hint_at = inf
+        if is_hint or is_poll:
+            self._looked_at = now
+        may_have_changed = is_hint or (is_poll and self.transport.may_have_changed())
+        for subject in self.subjects.values():
+            if subject.is_due(is_hint=is_hint, may_have_changed=may_have_changed):
+                subject.look(connection)
+            elif is_poll:
+                subject.nothing_has_changed()
+
+
+class Subject:
+    """One manager, as its link looks after it."""
+
+    def __init__(self, manager: ConfigManager) -> None:
+        self.manager = manager
+        self._reader: RowReader | None = None
+        self._backoff = Backoff()
+
+    def start_anew(self) -> None:
+        """There is a new connection, and anything may have happened since the last one's end."""
+        self._reader = None
+
+    def due_at(self) -> float:
+        """When it asks for a look by itself."""
+        if self._backoff.failures:
+            return self._backoff.until
+        return inf if self._reader is not None else -inf
+
+    def is_due(self, *, is_hint: bool, may_have_changed: bool) -> bool:
+        state = self.manager._state
+        if self._backoff.failures:
+            return is_hint or monotonic() >= self._backoff.until
+        return may_have_changed or self._reader is None or not state.fresh or bool(state.error)
+
+    def look(self, connection: BaseDatabaseWrapper) -> None:
+        """Compare the row with what the manager holds.
+
+        Raises:
+            BaseException: it cannot be read, for the connection is of no use any more.
+        """
+        try:
+            if self._reader is None:
+                self._reader = self.manager._model().reader(connection)
+            self.manager._compare(self._reader)
+            self._backoff.reset()
+        except BaseException:
+            # Or the table is missing, before migrate, or a column, while a new release comes.
+            self._backoff.failed()
+            if not connection.is_usable():
+                raise
+
+    def nothing_has_changed(self) -> None:
+        if not self._backoff.failures:
+            self.manager._still_current()
+
+
+class Watcher:
+    """The thread, and all that it holds on to.
+
+    Attributes:
+        links: by the alias of the database.
+    """
+
+    def __init__(self) -> None:
+        self.links: dict[str, Link] = {}
+        self._lock = Lock()
+        self._thread: Thread | None = None
+        self._waker: Waker | None = None
+        self._is_exit = False
+        self._inherited: list[dict[str, Link]] = []
+
+    def ensure(self, sender: type[ConfigModel], **kwargs: Any) -> None:
+        """Have the settings of the model ``sender`` kept up to date, if they are to be."""
+        if self._is_exit or not transports.in_use():
+            return
+        # Whoever comes while somebody is at it, a signal handler in the same thread even, goes on.
+        if not self._lock.acquire(blocking=False):
+            return
+        try:
+            if self._thread is not None and self._thread.is_alive() and self._waker is not None:
+                self._waker.wake()
+            elif transports.choose(router.db_for_write(sender)) is not None:
+                self._start()
+        finally:
+            self._lock.release()
+
+    def _start(self) -> None:
+        self.links, waker = {}, Waker()
+        thread = Thread(target=self._run, args=(waker,), name="siteconfig-watcher", daemon=True)
+        with suppress(RuntimeError):  # there are no new threads while the interpreter ends
+            thread.start()
+            self._thread, self._waker = thread, waker
+
+    def stop(self, patience: float = EXIT_PATIENCE) -> None:
+        """End the thread, and wait for its end, but no more than ``patience`` seconds."""
+        thread, waker = self._thread, self._waker
+        self._thread = self._waker = None
+        if thread is not None and waker is not None:
+            waker.end()
+            thread.join(patience)
+
+    def stop_at_exit(self) -> None:
+        self._is_exit = True
+        self.stop()
+
+    def after_fork(self) -> None:
+        """In a child process, which has no such thread, and no right to its connections."""
+        self._lock = Lock()
+        self._thread = self._waker = None
+        # Kept, so that nothing closes them: that would end the parent's.
+        self._inherited.append(self.links)
+        self.links = {}
+
+    # In the thread
+
+    def _run(self, waker: Waker) -> None:
+        member = Member()
+        try:
+            while not waker.is_end and transports.in_use():
+                try:
+                    self._round(waker, member)
+                except BaseException:
+                    # Nobody would start the thread again. It is a fault of ours, to be reported.
+                    log.exception("The watcher failed, and goes on")
+                    waker.wait(1.0)
+        finally:
+            self._leave(member)
+            waker.close()
+
+    def _round(self, waker: Waker, member: Member) -> None:
+        """Do what is due, and wait for what comes next."""
+        self._adopt()
+        links = list(self.links.values())
+        managers = [manager for link in links for manager in link.subjects]
+        for link in links:
+            link.tend(member.size)
+        member.note(managers)
+        due_at = min([link.due_at() for link in links] + [member.due_at(managers)])
+        hints = [descriptor for link in links if (descriptor := link.fileno()) is not None]
+        if not waker.is_end:
+            waker.wait(max(0.0, due_at - monotonic()), hints)
+
+    def _adopt(self) -> None:
+        """Take on the managers that have been read since the last time."""
+        for manager in list(config_manager._managers.values()):
+            state = manager._state
+            if state.watch is None and (state.committed or state.defaults) is not None:
+                alias = manager._alias()
+                if alias not in self.links:
+                    transport = transports.choose(alias)
+                    if transport is None:
+                        continue
+                    self.links[alias] = Link(alias, transport(alias))
+                self.links[alias].adopt(manager)
+
+    def _leave(self, member: Member) -> None:
+        for link in self.links.values():
+            for manager in link.subjects:
+                manager._watched_by(None)
+        with suppress(Exception):
+            member.leave()
+        for link in self.links.values():
+            link.close()
+        for connection in connections.all(initialized_only=True):
+            with suppress(Exception):
+                close(connection)
+
+
+watcher = Watcher()
+atexit.register(watcher.stop_at_exit)
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=watcher.after_fork)
