@@ -11,10 +11,12 @@ import logging
 import os
 import stat
 import tempfile
+from datetime import datetime, time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from django.core import serializers
+from django.core.serializers.json import DjangoJSONEncoder
 
 from siteconfig.conf import conf, model_label
 from siteconfig.snapshot import Snapshot
@@ -76,7 +78,14 @@ def recall(model: type[ConfigModel]) -> Snapshot | None:
 
 def _dumped(model: type[ConfigModel], snapshot: Snapshot) -> str:
     row = model._from_snapshot(snapshot, using=None)
-    return str(serializers.serialize("json", [row], indent=1))
+    return str(serializers.serialize("json", [row], cls=ExactEncoder, indent=1))
+
+
+class ExactEncoder(DjangoJSONEncoder):
+    """Django's, which cuts times down to milliseconds; this one does not."""
+
+    def default(self, o: Any) -> Any:
+        return o.isoformat() if isinstance(o, datetime | time) else super().default(o)
 
 
 def _write(path: Path, content: str) -> None:
