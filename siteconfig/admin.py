@@ -5,22 +5,30 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from django.contrib import admin
+from django.db import Error as DatabaseError
+from django.db import router, transaction
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.utils.text import capfirst
+from django.utils.timezone import now
 from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 from solo.admin import SingletonModelAdmin
 
+from siteconfig.config_manager import ConfigManager
 from siteconfig.fields import ROW_ID
+from siteconfig.fleet import report
 from siteconfig.models import SiteConfiguration
 from siteconfig.snapshot import EXTRA
 
 if TYPE_CHECKING:
+    from siteconfig.fleet import Report
     from siteconfig.models import ConfigModel
 
 
 class ConfigAdmin(SingletonModelAdmin):
     """The page of one config model; a project registers its own model with it."""
+
+    change_form_template = "admin/siteconfig/change_form.html"
 
     def get_fieldsets(self, request: HttpRequest, obj: Any = None) -> Any:
         """Django's, with the settings that are no fields last and folded away."""
@@ -53,9 +61,27 @@ class ConfigAdmin(SingletonModelAdmin):
             "skip_object_list_page": True,
             # There is nothing else to go on to: one button, and it stays on the page.
             "show_save_and_continue": False,
+            "fleet": self._fleet(),
             **(extra_context or {}),
         }
         return admin.ModelAdmin.change_view(self, request, object_id, form_url, context)
+
+    def _fleet(self) -> Report | None:
+        """Which processes have read the settings as they are; None: it cannot be told."""
+        # Right after a change the others are about to read it, too: a page that then names most
+        # of them as being behind would be of no use.
+        age = self._held_for()
+        patience = FLEET_PATIENCE if age is not None and age < JUST_NOW else 0.0
+        try:
+            with transaction.atomic(using=router.db_for_write(self.model)):
+                return report(self.model, patience)
+        except DatabaseError:
+            return None  # the table may be missing, before migrate
+
+    def _held_for(self) -> float | None:
+        """Seconds since this process took over the values that it holds."""
+        loaded_at = ConfigManager(self.model).status().loaded_at
+        return None if loaded_at is None else (now() - loaded_at).total_seconds()
 
     def response_change(self, request: HttpRequest, obj: Any) -> HttpResponseRedirect:
         self.message_user(
@@ -63,6 +89,10 @@ class ConfigAdmin(SingletonModelAdmin):
         )
         return HttpResponseRedirect(request.path)
 
+
+#: Seconds after a change for which the page waits, if need be, for other processes; and for how
+#: long it does. Push transports need some milliseconds, the poll of SQLite a tenth of a second.
+JUST_NOW, FLEET_PATIENCE = 2.0, 0.5
 
 MORE_SETTINGS: Any = (_("More settings"), {"fields": [EXTRA], "classes": ["collapse"]})
 

@@ -142,6 +142,10 @@ class Process:
 class Report:
     """The processes that are alive, as of now."""
 
+    model: str
+    """The config model, ``"app_label.ModelName"``."""
+    version: int
+    """The version of the row."""
     processes: tuple[Process, ...]
 
     @property
@@ -177,6 +181,8 @@ def _report(model: type[ConfigModel]) -> Report:
     row = model.read(connections[router.db_for_write(model)])
     right = content(row)
     return Report(
+        model=model._meta.label,
+        version=row.version,
         processes=tuple(
             Process(
                 host=one.host,
@@ -187,7 +193,7 @@ def _report(model: type[ConfigModel]) -> Report:
                 and (one.content == right or _columns(one.content) != _columns(right)),
             )
             for one in living().filter(model=model._meta.label).order_by("host", "pid")
-        )
+        ),
     )
 
 

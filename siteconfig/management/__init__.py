@@ -1,0 +1,3 @@
+"""What ``manage.py`` can do for the settings."""
+
+from __future__ import annotations

@@ -1,0 +1,3 @@
+"""The commands of this app."""
+
+from __future__ import annotations

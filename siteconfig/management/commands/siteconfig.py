@@ -1,0 +1,83 @@
+"""manage.py siteconfig <verb>."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+from django.apps import apps
+from django.core.management.base import BaseCommand, CommandError
+from django.core.serializers.json import DjangoJSONEncoder
+from django.db import Error as DatabaseError
+from django.utils.timezone import now
+
+from siteconfig import fleet
+from siteconfig.models import ConfigModel
+
+if TYPE_CHECKING:
+    from django.core.management.base import CommandParser
+
+
+class Command(BaseCommand):
+    help = "Look after the settings that are edited in the admin."
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        verbs = parser.add_subparsers(dest="verb", metavar="verb", required=True)
+        status = verbs.add_parser(
+            "status", help="Show which processes read the settings, and what each has read."
+        )
+        status.add_argument(
+            "--json", dest="as_json", action="store_true", help="as one JSON object a model"
+        )
+
+    def handle(self, *args: Any, verb: str, **options: Any) -> None:
+        {"status": self.status}[verb](**options)
+
+    def status(self, *, as_json: bool, **options: Any) -> None:
+        """Print the fleet of each config model. Exits with 1 if a process is behind."""
+        try:
+            reports = [fleet.report(model) for model in config_models()]
+        except DatabaseError as error:
+            raise CommandError(f"The database cannot be asked: {error}") from error
+        for report in reports:
+            self.stdout.write(_as_json(report) if as_json else "\n".join(_as_text(report)))
+        if any(report.behind for report in reports):
+            raise CommandError("Not every process has read the settings as they are.", returncode=1)
+
+
+def config_models() -> list[type[ConfigModel]]:
+    """Every config model of the project that has a table of its own."""
+    return [
+        model
+        for model in apps.get_models()
+        if issubclass(model, ConfigModel) and not model._meta.proxy and not model._meta.swapped
+    ]
+
+
+def _as_json(report: fleet.Report) -> str:
+    content = asdict(report) | {"live": report.live}
+    return json.dumps(content, cls=DjangoJSONEncoder)
+
+
+def _as_text(report: fleet.Report) -> list[str]:
+    of = len(report.processes)
+    lines = [
+        f"{report.model}: version {report.version}, live in {report.live} of {of} "
+        f"process{'' if of == 1 else 'es'}"
+    ]
+    rows = [
+        (
+            process.host,
+            str(process.pid),
+            str(process.version),
+            f"{(now() - process.seen_at).total_seconds():.0f} s ago",
+            "" if process.is_live else "behind",
+        )
+        for process in report.processes
+    ]
+    if rows:
+        rows.insert(0, ("host", "process", "version", "last heard of", ""))
+        widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+        lines += ["  " + "  ".join(map(str.ljust, row, widths)).rstrip() for row in rows]
+    return lines

@@ -1,0 +1,217 @@
+"""The fleet: who reads the settings, and who has read what; in the command and on the page."""
+
+from __future__ import annotations
+
+import json
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from django.core.management import CommandError, call_command
+from django.db import connection
+from django.test import Client
+from django.utils.timezone import now
+
+from siteconfig import ConfigManager, config, fleet
+from siteconfig.fleet import Member, report
+from siteconfig.models import ConfigProcess, SiteConfiguration
+from tests.concurrency import Started
+from tests.factories import AdminFactory
+from tests.testapp.models import ShopConfig
+
+URL = "/admin/siteconfig/siteconfiguration/"
+
+# With real commits: what a process notes is what it holds for all.
+pytestmark = pytest.mark.django_db(transaction=True)
+
+
+def member(pid: int) -> Member:
+    """Another process that has read what this one holds."""
+    one = Member()
+    _ = config.timeout
+    one.note([config])
+    ConfigProcess.objects.filter(process=one.token).update(host=f"web{pid}", pid=pid)
+    return one
+
+
+def age(one: Member, seconds: float) -> None:
+    ConfigProcess.objects.filter(process=one.token).update(
+        seen_at=now() - timedelta(seconds=seconds)
+    )
+
+
+class TestMember:
+    def test_notes_itself_when_it_has_read_and_when_that_changes(
+        self, django_assert_num_queries: Any
+    ) -> None:
+        """With one write each; nothing in between."""
+        one = member(1)
+        assert one.due_at([config]) > 0
+        with django_assert_num_queries(0):
+            one.note([config])
+        config.set_setting("timeout", 45)
+        assert one.due_at([config]) < 0
+        with django_assert_num_queries(2) as queries:
+            one.note([config])
+        assert [query["sql"][:6] for query in queries.captured_queries] == ["UPDATE", "SELECT"]
+
+    def test_gives_a_sign_of_life_every_half_minute(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """By the monotonic clock."""
+        clock = [1000.0]
+        monkeypatch.setattr(fleet, "monotonic", lambda: clock[0])
+        one = member(1)
+        assert one.due_at([config]) == 1000 + fleet.BEAT
+        age(one, 60)
+        clock[0] += fleet.BEAT
+        one.note([config])
+        assert ConfigProcess.objects.get().seen_at > now() - timedelta(seconds=10)
+
+    def test_says_good_bye(self) -> None:
+        """Who ends in order is not missed."""
+        one, other = member(1), member(2)
+        one.leave()
+        assert [process.pid for process in report(SiteConfiguration).processes] == [2]
+        other.leave()
+        assert not ConfigProcess.objects.exists()
+
+    def test_knows_how_many_there_are(self) -> None:
+        """As of its last note."""
+        assert member(1).size == 1
+        assert member(2).size == 2
+
+    def test_sweeps_the_dead_away_when_it_comes(self) -> None:
+        """Otherwise nobody would."""
+        age(member(1), 600)
+        member(2)
+        assert [process.pid for process in ConfigProcess.objects.all()] == [2]
+
+    def test_has_a_row_for_each_model(self) -> None:
+        """A process may read some of them only."""
+        shop = ConfigManager(ShopConfig)
+        _ = (config.timeout, shop.currency)
+        Member().note([config, shop])
+        assert len(report(SiteConfiguration).processes) == 1
+        assert len(report(ShopConfig).processes) == 1
+
+    def test_can_be_switched_off(self, settings: Any, django_assert_num_queries: Any) -> None:
+        """Then nothing is written."""
+        settings.SITECONFIG = {"FLEET": False}
+        _ = config.timeout
+        one = Member()
+        with django_assert_num_queries(0):
+            one.note([config])
+        assert one.due_at([config]) == float("inf")
+
+    def test_a_table_that_is_missing_is_no_trouble(self, caplog: Any) -> None:
+        """After an upgrade, before migrate. It does not try again and again."""
+        with connection.schema_editor() as editor:
+            editor.delete_model(ConfigProcess)
+        try:
+            _ = config.timeout
+            one = Member()
+            one.note([config])
+            assert one.due_at([config]) == float("inf")
+            one.leave()
+        finally:
+            with connection.schema_editor() as editor:
+                editor.create_model(ConfigProcess)
+
+
+class TestReport:
+    def test_names_who_is_behind(self) -> None:
+        """By version."""
+        member(1)
+        config.set_setting("timeout", 45)
+        member(2)
+        now_ = report(SiteConfiguration)
+        assert (now_.live, [process.pid for process in now_.behind]) == (1, [1])
+        assert now_.version == 1
+
+    def test_sees_writes_that_leave_the_version_alone(self) -> None:
+        """Raw SQL: the content differs."""
+        member(1)
+        with connection.cursor() as cursor:
+            cursor.execute("UPDATE siteconfig_siteconfiguration SET timeout = 45")
+        assert report(SiteConfiguration).live == 0
+
+    def test_takes_the_version_for_releases_with_other_columns(self) -> None:
+        """What they have read cannot be compared otherwise."""
+        one = member(1)
+        ConfigProcess.objects.filter(process=one.token).update(content="99.0123456789abcdef")
+        assert report(SiteConfiguration).live == 1
+
+    def test_leaves_the_dead_out(self) -> None:
+        """Who has not been heard of for a while is not behind, but gone."""
+        age(member(1), fleet.LIFE.total_seconds() + 1)
+        assert report(SiteConfiguration).processes == ()
+
+    def test_says_nothing_of_values(self) -> None:
+        """The content is a digest."""
+        config.set_setting("site_name", "canary")
+        one = member(1)
+        assert "canary" not in str(ConfigProcess.objects.filter(process=one.token).values())
+
+    def test_waits_for_those_who_are_about_to_read(self) -> None:
+        """For as long as it is told."""
+        one = member(1)
+        config.set_setting("timeout", 45)
+        waiting = Started(lambda: report(SiteConfiguration, patience=20))
+        one.note([config])
+        assert waiting.result().live == 1
+
+
+class TestCommand:
+    def test_shows_each_process(self, capsys: Any) -> None:
+        """And how long ago it was heard of."""
+        age(member(12), 3)
+        call_command("siteconfig", "status")
+        assert capsys.readouterr().out.splitlines() == [
+            "siteconfig.SiteConfiguration: version 0, live in 1 of 1 process",
+            "  host   process  version  last heard of",
+            "  web12  12       0        3 s ago",
+            "testapp.ShopConfig: version 0, live in 0 of 0 processes",
+        ]
+
+    def test_fails_if_one_is_behind(self, capsys: Any) -> None:
+        """So that a deployment can wait for it."""
+        member(1)
+        config.set_setting("timeout", 45)
+        with pytest.raises(CommandError) as caught:
+            call_command("siteconfig", "status")
+        assert caught.value.returncode == 1
+        assert "live in 0 of 1 process\n" in (out := capsys.readouterr().out)
+        assert "behind" in out
+
+    def test_as_json(self, capsys: Any) -> None:
+        """For programs."""
+        member(1)
+        call_command("siteconfig", "status", "--json")
+        first = json.loads(capsys.readouterr().out.splitlines()[0])
+        assert (first["model"], first["live"]) == ("siteconfig.SiteConfiguration", 1)
+        assert first["processes"][0]["host"] == "web1"
+
+
+class TestPage:
+    def shown(self) -> str:
+        client = Client()
+        client.force_login(AdminFactory.create())
+        return " ".join(client.get(URL).content.decode().split())
+
+    def test_says_how_many_have_the_settings(self) -> None:
+        """All of them, mostly."""
+        member(1), member(2)
+        assert "Live in 2 of 2 processes." in self.shown()
+
+    def test_names_the_laggard(self) -> None:
+        """With host, process and what it still has."""
+        one = member(1)
+        config.set_setting("timeout", 45)
+        member(2)
+        age(one, 61)
+        page = self.shown()
+        assert "Live in 1 of 2 processes." in page
+        assert "web1, process 1, still has version 0; last heard of 1 minute ago." in page
+
+    def test_says_nothing_where_nothing_is_known(self) -> None:
+        """As when no watcher runs."""
+        assert "Live in" not in self.shown()
