@@ -161,6 +161,8 @@ class _State:
     error: str | None = None
     retry_at: float = 0.0
     """Until when readers do not try again, by the same clock."""
+    asked: bool = False
+    """Somebody has read. Before, there is no fast mode: the first reader starts the watcher."""
     watch: Watch | None = None
     """What keeps this manager up to date; None: nothing does."""
     complained_at: float | None = None
@@ -180,7 +182,7 @@ class _State:
         self.committed = self.defaults = self.told = None
         self.loaded_at = self.seen_at = self.error = self.complained_at = None
         self.retry_at = 0.0
-        self.fresh = self.complaining = False
+        self.fresh = self.complaining = self.asked = False
         self.changes.clear()
         for write in self.pending:
             write.view = None
@@ -361,6 +363,7 @@ class ConfigManager:
 
     def _view(self) -> Snapshot:
         """The snapshot that this reader is to see."""
+        self._state.asked = True
         view = self._row_view()
         if self._state.watch is None:
             settings_read.send(self._model())
@@ -574,7 +577,7 @@ class ConfigManager:
         # First of all, so that nobody reads an old value here after a new one by name.
         object.__setattr__(self, "__dict__", slow)
         Held.mark = object()
-        if not state.fresh or state.committed is None or state.pending:
+        if not (state.fresh and state.asked) or state.committed is None or state.pending:
             state.by_name.names = by_name(overridden)
             return
         snapshot = state.committed.replaced(overridden) if overridden else state.committed
@@ -836,7 +839,7 @@ def _after_fork() -> None:
     for manager in _managers.values():
         state = manager._state
         state.lock, state.reading = RLock(), local()
-        state.telling, state.watch = False, None
+        state.telling, state.watch, state.asked = False, None, False
         # The transactions that made these are the parent's.
         state.pending = []
         with state.lock:

@@ -253,8 +253,13 @@ class Watcher:
     def _start(self) -> None:
         self.links, waker = {}, Waker()
         thread = Thread(target=self._run, args=(waker,), name="siteconfig-watcher", daemon=True)
-        with suppress(RuntimeError):  # there are no new threads while the interpreter ends
+        try:
             thread.start()
+        except RuntimeError as error:
+            # There are none to be had, or no more: the interpreter ends.
+            log.warning("Changes by other processes are not noticed: %s", error)
+            waker.close()
+        else:
             self._thread, self._waker = thread, waker
 
     def stop(self, patience: float = EXIT_PATIENCE) -> None:

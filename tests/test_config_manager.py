@@ -283,6 +283,7 @@ class TestG8NeverFails:
         assert caplog.records[0].levelname == "WARNING"
         status = config.status()
         assert status.source == "default"
+        assert status.age is None
         assert status.last_error == "OperationalError: connection refused"
         assert not status.fresh
 
@@ -312,6 +313,37 @@ class TestG8NeverFails:
         _ = config.timeout
         assert len(no_database) == 2
         assert len(caplog.records) == 1
+
+    def test_a_long_outage_is_mentioned_once_a_minute(
+        self,
+        no_database: list[int],
+        monkeypatch: pytest.MonkeyPatch,
+        caplog: pytest.LogCaptureFixture,
+    ) -> None:
+        """Ten minutes of it, read all the time, are ten lines (H108)."""
+        now = [1000.0]
+        monkeypatch.setattr(config_manager, "monotonic", lambda: now[0])
+        for _ in range(600):
+            _ = config.timeout
+            now[0] += 1.0
+        assert len(no_database) >= 300
+        assert len(caplog.records) == 10
+
+    @pytest.mark.django_db(transaction=True)
+    def test_a_database_that_comes_and_goes_is_mentioned_once_a_minute(
+        self, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        """And the last line tells how it is."""
+        now = [1000.0]
+        monkeypatch.setattr(config_manager, "monotonic", lambda: now[0])
+        with caplog.at_level(logging.INFO, logger="siteconfig"):
+            for _ in range(30):
+                with monkeypatch.context() as down:
+                    down.setattr(ConfigModel, "read", failing_read)
+                    config.reload()
+                config.reload()
+                now[0] += 1.0
+        assert [record.levelname for record in caplog.records] == ["WARNING", "INFO"]
 
     @pytest.mark.django_db(transaction=True)
     def test_it_heals_by_itself(

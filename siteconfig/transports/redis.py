@@ -71,10 +71,9 @@ class Redis(Transport):
         self._tend()
 
     def fileno(self) -> int | None:
-        if self._pubsub is None:
-            return None
-        descriptor: int = self._pubsub.connection._sock.fileno()
-        return descriptor
+        connection = self._pubsub and self._pubsub.connection
+        # No public name leads to the socket.
+        return connection._sock.fileno() if connection and connection._sock else None
 
     def heard(self) -> bool:
         """Also after each new subscription: nobody has kept what was published before."""
@@ -128,6 +127,8 @@ class Redis(Transport):
         while (message := self._pubsub.get_message(timeout=0)) is not None:
             self._heard_at, self._pinged = monotonic(), False
             published |= message["type"] == "message"
+        if self.fileno() is None:
+            raise ConnectionError("Redis has closed the connection.")
         silence = monotonic() - self._heard_at
         if silence > 2 * PING_AFTER and self._pinged:
             raise TimeoutError(f"Redis has not answered for {silence:.0f} seconds.")

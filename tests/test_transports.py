@@ -1,0 +1,182 @@
+"""Which transport is chosen, what is wrong with one, and when none is used at all."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+import pytest
+from django.core import mail
+from django.core.checks import run_checks
+from django.db import connections
+
+from siteconfig import checks, config, transports
+from siteconfig.backoff import FIRST, LONGEST, Backoff
+from siteconfig.testing import run_watcher
+from siteconfig.transports.polling import Polling, SQLitePolling
+from siteconfig.transports.postgres import Postgres
+from siteconfig.transports.redis import Redis
+from siteconfig.watcher import watcher
+from tests.concurrency import in_thread
+
+
+@pytest.fixture
+def is_postgres(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The database says that it is a PostgreSQL."""
+    monkeypatch.setattr(connections["default"], "vendor", "postgresql", raising=False)
+
+
+class TestChoice:
+    def test_the_poll_is_for_every_database(self) -> None:
+        """On SQLite its cheaper kind."""
+        assert transports.choose("default") is SQLitePolling
+
+    def test_auto_listens_on_postgresql(self, is_postgres: None) -> None:
+        """Where psycopg 3 is there."""
+        assert transports.choose("default") is Postgres
+
+    def test_poll_can_be_asked_for(self, is_postgres: None, settings: Any) -> None:
+        """On PostgreSQL too."""
+        settings.SITECONFIG = {"TRANSPORT": "poll"}
+        assert transports.choose("default") is Polling
+
+    def test_redis_is_to_be_asked_for(self, settings: Any) -> None:
+        """On any database."""
+        settings.SITECONFIG = {"TRANSPORT": "redis", "REDIS_URL": "redis://127.0.0.1"}
+        assert transports.choose("default") is Redis
+
+    @pytest.mark.parametrize("name", ["postgres", "redis", "carrier pigeon"])
+    def test_what_cannot_work_leaves_the_poll(self, settings: Any, name: str) -> None:
+        """A check says so; the site goes on."""
+        settings.SITECONFIG = {"TRANSPORT": name}
+        assert transports.choose("default") is SQLitePolling
+
+    def test_in_memory_databases_cannot_be_watched(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Another connection would see another one."""
+        monkeypatch.setitem(connections["default"].settings_dict, "NAME", ":memory:")
+        assert transports.choose("default") is None
+
+
+class TestChecks:
+    @pytest.mark.parametrize(
+        ("given", "expected", "text"),
+        [
+            ({"TRANSPORT": "pigeon"}, "siteconfig.E010", "it must be 'auto' or 'none' or 'poll'"),
+            ({"TRANSPORT": "postgres"}, "siteconfig.E013", "which is no PostgreSQL"),
+            ({"TRANSPORT": "redis"}, "siteconfig.E013", "no server is named"),
+            ({"POLL_INTERVAL": 0}, "siteconfig.E010", "more than 0 seconds"),
+            ({"POLL_INTERVAL": "1"}, "siteconfig.E003", "must be int or float or None"),
+            ({"MAX_STALENESS": -1}, "siteconfig.E010", "more than 0 seconds"),
+            ({"LISTEN_DATABASE": "nowhere"}, "siteconfig.E010", "must be an alias in DATABASES"),
+        ],
+    )
+    @pytest.mark.django_db(databases=["default", "other"])
+    def test_what_is_wrong(self, settings: Any, given: Any, expected: str, text: str) -> None:
+        """The id, the reason, and what to write."""
+        settings.SITECONFIG = given
+        (message,) = run_checks()
+        assert (message.id, bool(message.hint)) == (expected, True)
+        assert text in message.msg
+
+    def test_an_address_is_not_repeated(self, settings: Any) -> None:
+        """There may be a password in it."""
+        settings.SITECONFIG = {"TRANSPORT": "redis", "REDIS_URL": "http://:canary@127.0.0.1"}
+        (message,) = checks.check_transport()
+        assert "is no address" in message.msg
+        assert "canary" not in message.msg + str(message.hint)
+
+    @pytest.mark.parametrize(
+        ("version", "expected"), [("3.2.3", True), ("3.2.4", False), ("3.10.0.dev1", False)]
+    )
+    def test_a_psycopg_that_loses_notifications(
+        self, is_postgres: None, monkeypatch: pytest.MonkeyPatch, version: str, expected: bool
+    ) -> None:
+        """Is refused, and the poll used instead."""
+        monkeypatch.setattr("siteconfig.transports.postgres.psycopg.__version__", version)
+        assert bool(list(Postgres.problems("default"))) is expected
+        assert (transports.choose("default") is Polling) is expected
+
+    def test_a_library_that_is_missing(
+        self, is_postgres: None, settings: Any, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """The hint is the command to type."""
+        monkeypatch.setattr("siteconfig.transports.postgres.psycopg", None)
+        monkeypatch.setattr("siteconfig.transports.redis.redis", None)
+        settings.SITECONFIG = {"REDIS_URL": "redis://127.0.0.1"}
+        hints = [hint for one in (Postgres, Redis) for _text, hint in one.problems("default")]
+        assert hints == [
+            "Run: pip install 'siteconfig[postgres]'",
+            "Run: pip install 'siteconfig[redis]'",
+        ]
+
+
+class TestUse:
+    def test_not_under_a_test_runner(self) -> None:
+        """A read starts no thread, and a write announces nothing."""
+        assert not transports.in_use()
+        assert config.timeout == 30
+        assert vars(watcher)["_thread"] is None
+        assert config.status().transport == "none"
+
+    def test_unless_a_test_asks(self, siteconfig_watcher: None) -> None:
+        """By the fixture, or run_watcher()."""
+        assert transports.in_use()
+
+    @pytest.mark.parametrize("sign", ["environment", "command", "plugin"])
+    def test_each_sign_of_a_test_runner_is_enough(
+        self, monkeypatch: pytest.MonkeyPatch, sign: str
+    ) -> None:
+        """Django's test environment, manage.py test, pytest with the plugin."""
+        monkeypatch.delattr(mail, "outbox", raising=False)
+        monkeypatch.setattr(sys, "argv", ["manage.py", "runserver"])
+        monkeypatch.delitem(sys.modules, "siteconfig.pytest_plugin")
+        assert not transports.under_test_runner()
+        if sign == "environment":
+            monkeypatch.setattr(mail, "outbox", [], raising=False)
+        elif sign == "command":
+            monkeypatch.setattr(sys, "argv", ["manage.py", "test"])
+        else:
+            monkeypatch.setitem(sys.modules, "siteconfig.pytest_plugin", sys)
+        assert transports.under_test_runner()
+
+    def test_none_is_none(self, settings: Any) -> None:
+        """Also for a test that asks."""
+        settings.SITECONFIG = {"TRANSPORT": "none"}
+        with run_watcher():
+            assert not transports.in_use()
+
+    @pytest.mark.django_db(transaction=True)
+    def test_the_first_read_starts_it_and_the_block_ends_it(self) -> None:
+        """Also a read after a write, which finds everything in memory."""
+        with run_watcher():
+            config._after_write("default")
+            assert config.timeout == 30
+            thread = vars(watcher)["_thread"]
+            assert (thread.name, thread.daemon) == ("siteconfig-watcher", True)
+            _ = in_thread(lambda: config.timeout)
+            assert vars(watcher)["_thread"] is thread
+        assert not thread.is_alive()
+        assert config.status().transport == "none"
+
+
+class TestBackoff:
+    def test_pauses_grow_up_to_the_longest_and_end_with_a_success(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Of random length, from none at all, so that a fleet does not come back as one."""
+        longest: list[float] = []
+
+        def uniform(low: float, high: float) -> float:
+            longest.append(high)
+            return high if low == 0 else -1
+
+        monkeypatch.setattr("random.uniform", uniform)
+        backoff: Any = Backoff()
+        is_over = [backoff.is_over()]
+        for _ in range(2000):
+            backoff.failed()
+        is_over.append(backoff.is_over())
+        backoff.reset()
+        assert longest[:3] == [FIRST, 2 * FIRST, 4 * FIRST]
+        assert longest[-1] == LONGEST
+        assert [*is_over, backoff.is_over()] == [True, False, True]
