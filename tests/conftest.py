@@ -15,6 +15,8 @@ from tests.concurrency import Changes
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+pytest_plugins = ["siteconfig.pytest_plugin", "tests.fixtures"]
+
 
 @pytest.fixture(autouse=True)
 def _fresh_managers(request: pytest.FixtureRequest) -> Iterator[None]:
