@@ -18,7 +18,8 @@ README = Path(__file__).parent.parent / "README.md"
 @isolate_apps("siteconfig")
 def test_the_examples_run() -> None:
     """One after the other, as a reader would type them."""
-    namespace: dict[str, object] = {"MIDDLEWARE": [], "INSTALLED_APPS": []}
+    namespace: dict[str, object] = {"MIDDLEWARE": [], "INSTALLED_APPS": [], "SITECONFIG": {}}
+    namespace["DATABASES"] = {"default": {}}
     blocks = re.findall(r"```python\n(.*?)```", README.read_text(), re.DOTALL)
     assert len(blocks) > 5
     for block in blocks:
