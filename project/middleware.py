@@ -35,7 +35,7 @@ def MaintenanceMiddleware(get_response: GetResponse) -> GetResponse:  # noqa: N8
     """Answer visitors with the maintenance page while ``maintenance_mode`` is on.
 
     Staff see the site. The admin stays open, where the mode is turned off again, and so do the
-    static files, without which neither page has its looks.
+    static files, without which neither page has its looks, and the health page.
     """
     if iscoroutinefunction(get_response):
 
@@ -58,7 +58,9 @@ def MaintenanceMiddleware(get_response: GetResponse) -> GetResponse:  # noqa: N8
 def _is_closed(request: SiteRequest) -> bool:
     if not request.config["maintenance_mode"]:
         return False
-    return not request.path.startswith((reverse("admin:index"), settings.STATIC_URL))
+    # A load balancer asks for the health of the process, not for whether visitors are let in.
+    open_ones = (reverse("admin:index"), settings.STATIC_URL, reverse("siteconfig:health"))
+    return not request.path.startswith(open_ones)
 
 
 def _is_staff(user: AbstractBaseUser | AnonymousUser) -> bool:

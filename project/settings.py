@@ -1,7 +1,9 @@
 """Settings of the reference site, for a machine of one's own: it listens on loopback only.
 
 Environment: ``DJANGO_DEBUG=1`` turns debug pages on, ``DJANGO_SECRET_KEY`` gives the key,
-``SITECONFIG_DEMO_DB`` and ``SITECONFIG_DEMO_LOG`` put the database and the log file elsewhere.
+``SITECONFIG_DEMO_DB`` and ``SITECONFIG_DEMO_LOG`` put the database and the log file elsewhere. The
+database may also be a PostgreSQL, ``postgresql://user:password@host:port/name``, and
+``SITECONFIG_DEMO_REDIS`` names a Redis or Valkey by which to tell other processes of changes.
 """
 
 from __future__ import annotations
@@ -10,6 +12,7 @@ import os
 from pathlib import Path
 from typing import Any
 
+from project.database import database
 from project.secret_key import secret_key
 
 BASE_DIR = Path(__file__).resolve().parent.parent
@@ -64,19 +67,7 @@ TEMPLATES = [
 ]
 
 DATABASES: dict[str, dict[str, Any]] = {
-    "default": {
-        "ENGINE": "django.db.backends.sqlite3",
-        "NAME": os.environ.get("SITECONFIG_DEMO_DB") or BASE_DIR / "db.sqlite3",
-        "OPTIONS": {
-            # A transaction that begins as a reader fails at once when it turns writer while
-            # another writes; one that begins as a writer waits its turn.
-            "transaction_mode": "IMMEDIATE",
-            "timeout": 20,  # seconds a writer waits
-            # Readers and the writer do not block each other.
-            "init_command": "PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL",
-        },
-        "ATOMIC_REQUESTS": False,
-    },
+    "default": database(os.environ.get("SITECONFIG_DEMO_DB") or str(BASE_DIR / "db.sqlite3"))
 }
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 FIXTURE_DIRS = [BASE_DIR / "fixtures"]
@@ -84,6 +75,8 @@ FIXTURE_DIRS = [BASE_DIR / "fixtures"]
 SITECONFIG: dict[str, Any] = {
     "LOG_FILE": os.environ.get("SITECONFIG_DEMO_LOG") or str(BASE_DIR / "site.log"),
 }
+if redis_url := os.environ.get("SITECONFIG_DEMO_REDIS"):
+    SITECONFIG |= {"TRANSPORT": "redis", "REDIS_URL": redis_url}
 
 LOGGING = {
     "version": 1,
