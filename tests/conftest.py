@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
+import os
 from typing import TYPE_CHECKING
 
 import pytest
+from asgiref.sync import sync_to_async
+from django.db import connections
 
 from siteconfig import config_manager
 from siteconfig.logger import HANDLER_NAME, LOGGER_NAME, Logger
@@ -16,6 +20,19 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 pytest_plugins = ["siteconfig.pytest_plugin", "tests.fixtures"]
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Tests marked ``sqlite`` store what no other database would take."""
+    if item.get_closest_marker("sqlite") and "SITECONFIG_TEST_DATABASE" in os.environ:
+        pytest.skip("only SQLite stores such a value")
+
+
+@pytest.fixture(scope="session")
+def django_db_setup(django_db_setup: None) -> Iterator[None]:
+    """pytest-django's; at the end close what coroutines have opened in asgiref's own thread."""
+    yield
+    asyncio.run(sync_to_async(connections.close_all)())
 
 
 @pytest.fixture(autouse=True)

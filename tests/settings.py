@@ -1,4 +1,8 @@
-"""The reference site's settings with databases and models of the tests' own."""
+"""The reference site's settings with databases and models of the tests' own.
+
+Environment: ``SITECONFIG_TEST_DATABASE``, the address of a PostgreSQL to run the tests on; without
+it they run on SQLite.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +10,7 @@ import os
 import tempfile
 from pathlib import Path
 
+from project.database import database
 from project.settings import *  # noqa: F403 - a settings module takes all of another
 
 _DIRECTORY = Path(tempfile.gettempdir())
@@ -22,7 +27,13 @@ def _database(name: str) -> dict[str, object]:
     }
 
 
-DATABASES = {"default": _database("default"), "other": _database("other")}
+if url := os.environ.get("SITECONFIG_TEST_DATABASE"):
+    DATABASES = {
+        "default": {**database(url), "TEST": {"NAME": f"siteconfig-{os.getpid()}"}},
+        "other": {**database(url), "TEST": {"NAME": f"siteconfig-{os.getpid()}-other"}},
+    }
+else:
+    DATABASES = {"default": _database("default"), "other": _database("other")}
 
 SECRET_KEY = "only-for-tests"
 DEBUG = False

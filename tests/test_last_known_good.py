@@ -109,6 +109,7 @@ class TestKeeping:
         assert json.loads(beside.read_text())[0]["fields"]["currency"] == "CHF"
         assert not file.exists()
 
+    @pytest.mark.sqlite
     def test_what_is_not_known_to_be_good_does_not_replace_it(self, file: Path) -> None:
         """A missing row, an unreadable value."""
         config.set_setting("timeout", 45)
@@ -132,6 +133,7 @@ class TestKeeping:
         assert config.timeout == 46
         assert [record.levelname for record in caplog.records] == ["WARNING"]
 
+    @pytest.mark.sqlite
     def test_an_unreadable_value_falls_back_to_it(self, file: Path) -> None:
         """In a process that has read nothing yet."""
         config.set_setting("timeout", 45)
