@@ -671,8 +671,8 @@ class ConfigManager:
         else:
             with self._state.lock:
                 self._announce()
-            self._committed()
             write_committed.send(self._model(), using=using)
+            self._committed()
 
     def _enlist(self, connection: BaseDatabaseWrapper) -> PendingWrite:
         """Let ``connection``'s transaction see the row as it has written it, and only it."""
@@ -700,8 +700,9 @@ class ConfigManager:
             return
         with self._state.lock:
             self._forget_ended_writes()
-        self._committed()
+        # First, so that others need not wait for this process's own look at the row.
         write_committed.send(self._model(), using=self._alias())
+        self._committed()
 
     def _override(self, values: Mapping[str, Any]) -> Mapping[str, Any]:
         """Let every reader see these values until ``_restore``, which takes what is returned."""

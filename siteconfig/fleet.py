@@ -22,6 +22,7 @@ from django.apps import apps
 from django.db import connections, router
 from django.db.models.functions import Now
 
+from siteconfig.backoff import Backoff
 from siteconfig.conf import conf
 
 if TYPE_CHECKING:
@@ -58,41 +59,45 @@ class Member:
     def __init__(self) -> None:
         self.token = uuid4().hex
         self.size = 1
-        self._noted: dict[str, tuple[Snapshot, float]] = {}
-        self._disabled = False
+        self._noted: dict[ConfigManager, Snapshot] = {}
+        self._beat_at = -inf
+        self._backoff = Backoff()
 
-    def due_at(self, managers: list[ConfigManager]) -> float:
-        """When there is something to note, by the clock ``monotonic``."""
-        if self._disabled or not conf.FLEET:
+    def tend(self, managers: list[ConfigManager]) -> float:
+        """Note what is due, through this thread's connection; never raises an Exception.
+
+        Returns:
+            When to come again if nothing changes, by the clock ``monotonic``.
+        """
+        if not managers or not conf.FLEET:
             return inf
-        return min(map(self._due_at, managers), default=inf)
-
-    def _due_at(self, manager: ConfigManager) -> float:
-        held = manager._state.committed
-        if held is None:
-            return inf
-        noted, at = self._noted.get(manager._label(), (None, -inf))
-        return at + BEAT if held is noted else -inf
-
-    def note(self, managers: list[ConfigManager]) -> None:
-        """Write what is due, through this thread's connection; never raises an Exception."""
-        now = monotonic()
-        if self.due_at(managers) > now:
-            return
-        due = [manager for manager in managers if self._due_at(manager) <= now]
+        if not self._backoff.is_over():
+            return self._backoff.until
+        is_beat = monotonic() >= self._beat_at
+        changed = {
+            manager: held
+            for manager in managers
+            if (held := manager._state.committed) is not None
+            and (is_beat or held is not self._noted.get(manager))
+        }
         try:
-            for manager in due:
-                if (held := manager._state.committed) is not None:
-                    self._write(manager._label(), held)
-                    self._noted[manager._label()] = (held, now)
-            self.size = max(1, living().values("process").distinct().count())
+            for manager, held in changed.items():
+                self._write(manager._label(), held)
+                self._noted[manager] = held
+            if is_beat:
+                self._beat_at = monotonic() + BEAT
+                self.size = max(1, living().values("process").distinct().count())
         except Exception as error:  # noqa: BLE001 - it is for show; the settings do not depend on it
-            self._disabled = True
-            log.info("This process is not noted in the fleet view: %s", error)
+            if not self._backoff.failures:
+                log.info("This process is not noted in the fleet view: %s", error)
+            self._backoff.failed()
+            return self._backoff.until
+        self._backoff.reset()
+        return self._beat_at
 
     def leave(self) -> None:
         """Say good-bye."""
-        if self._noted and not self._disabled:
+        if self._noted:
             process_model().objects.using(database()).filter(process=self.token).delete()
 
     def _write(self, label: str, held: Snapshot) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from contextlib import closing
 from decimal import Decimal
 from enum import Enum
 from typing import TYPE_CHECKING, Any, ClassVar, Self, TypeVar, cast
@@ -153,8 +154,8 @@ class ConfigModel(SingletonModel):
         Raises:
             django.db.Error: the database, the table or a column is not there.
         """
-        reader = cls.reader(connection)
-        return reader.snapshot(reader.stored(), previous)
+        with closing(cls.reader(connection)) as reader:
+            return reader.snapshot(reader.stored(), previous)
 
     @classmethod
     def write(cls, values: Mapping[str, Any]) -> None:

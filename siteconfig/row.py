@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING, Any
 from django.db import models
 
 from siteconfig.fields import ROW_ID, ExtraField
-from siteconfig.snapshot import Snapshot, freeze
+from siteconfig.snapshot import Snapshot, freeze, same
 
 if TYPE_CHECKING:
     from django.db.backends.base.base import BaseDatabaseWrapper
+    from django.db.backends.utils import CursorWrapper
 
     from siteconfig.models import ConfigModel
 
@@ -28,6 +29,7 @@ class RowReader:
     def __init__(self, model: type[ConfigModel], connection: BaseDatabaseWrapper) -> None:
         self.model = model
         self.connection = connection
+        self._cursor: CursorWrapper | None = None
         compiler = model._base_manager.filter(pk=ROW_ID).query.get_compiler(connection=connection)
         self._sql, self._params = compiler.as_sql()
         self._columns: list[Any] = [expression for expression, _sql, _alias in compiler.select]
@@ -39,10 +41,18 @@ class RowReader:
         Raises:
             django.db.Error: the database, the table or a column is not there.
         """
-        with self.connection.cursor() as cursor:
-            cursor.execute(self._sql, self._params)
-            row = cursor.fetchone()
-        return None if row is None else tuple(freeze(value) for value in row)
+        if self._cursor is None:
+            self._cursor = self.connection.cursor()
+        self._cursor.execute(self._sql, self._params)
+        # To the end: an SQLite statement that is not at its end goes on holding the database.
+        rows = self._cursor.fetchall()
+        return tuple(freeze(value) for value in rows[0]) if rows else None
+
+    def close(self) -> None:
+        """Give back what the database keeps for the query; only needed if the connection stays."""
+        cursor, self._cursor = self._cursor, None
+        if cursor is not None:
+            cursor.close()
 
     def snapshot(self, stored: Stored, previous: Snapshot | None = None) -> Snapshot:
         """The settings that a stored row says.
@@ -55,8 +65,12 @@ class RowReader:
         values: dict[str, Any] = {}
         unreadable: dict[str, str] = {}
         fallback = previous
+        unchanged = self._unchanged(stored, previous)
         for position, (column, given) in enumerate(zip(self._columns, stored, strict=True)):
             field = column.target
+            if field.attname in unchanged:
+                values[field.attname] = unchanged[field.attname]
+                continue
             try:
                 value = given
                 for convert in self._converters.get(position, ([], None))[0]:
@@ -77,6 +91,18 @@ class RowReader:
             unreadable=unreadable,
             stored=stored,
         )
+
+    def _unchanged(self, stored: tuple[Any, ...], previous: Snapshot | None) -> dict[str, Any]:
+        """The settings of ``previous`` that are stored as they were then."""
+        if previous is None or previous._stored is None:
+            return {}
+        columns = zip(self._columns, previous._stored, stored, strict=True)
+        names = {column.target.attname for column, then, now in columns if same(then, now)}
+        return {
+            name: value
+            for name, value in previous.items()
+            if name in names and name not in previous._unreadable
+        }
 
 
 def checked(field: models.Field[Any, Any], stored: Any, value: Any) -> Any:

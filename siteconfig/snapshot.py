@@ -44,7 +44,7 @@ class Snapshot(Mapping[str, Any]):
     _source: str
     """``"row"``, ``"file"`` or ``"default"``."""
     _stored: tuple[Any, ...] | None
-    """The row that this was read from, as the database gave it; None: it was read from none."""
+    """The row that says these values, as the database gave it; None: there is none that does."""
     _unreadable: Mapping[str, str]
     """Settings whose stored value could not be read, and where the value held is from."""
 
@@ -105,7 +105,6 @@ class Snapshot(Mapping[str, Any]):
             unreadable={
                 name: source for name, source in self._unreadable.items() if name not in fields
             },
-            stored=self._stored,
         )
 
     def changed_from(self, old: Snapshot) -> frozenset[str]:
@@ -143,6 +142,8 @@ HOW_TO_SET = "Settings are written with ConfigManager().set_setting(name, value)
 
 def freeze(value: Any) -> Any:
     """``value`` with every list, dict, set and buffer in it replaced by one that cannot change."""
+    if isinstance(value, FrozenDict | FrozenList):
+        return value
     if isinstance(value, dict):
         return FrozenDict((key, freeze(item)) for key, item in value.items())
     if isinstance(value, list):

@@ -15,7 +15,7 @@ import selectors
 import socket
 from contextlib import suppress
 from math import inf
-from threading import Lock, Thread
+from threading import Event, Lock, Thread
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
@@ -29,7 +29,7 @@ from siteconfig.connections import close, own_connection
 from siteconfig.fleet import Member
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Collection
 
     from django.db.backends.base.base import BaseDatabaseWrapper
 
@@ -47,20 +47,31 @@ SHORTEST_GAP = 0.02
 #: one look costs the database (benchmarks/propagation.py), so that it has one to answer at a time.
 SPREAD = 0.0001
 
+#: Seconds that a selector rounds a wait up to. To wait for less would take longer.
+RESOLUTION = 0.001
+
+#: Seconds of the longest wait; a selector takes no number without end.
+LONGEST_WAIT = 60.0
+
 #: Seconds to wait for the thread when the interpreter ends.
 EXIT_PATIENCE = 0.5
 
 
+SELECTOR = getattr(selectors, "PollSelector", selectors.DefaultSelector)
+
+
 class Waker:
-    """Ends a wait of the thread; a selector can wait for it beside sockets."""
+    """Ends a wait of the thread."""
 
     def __init__(self) -> None:
         self.is_end = False
+        self._event = Event()
         self._in, self._out = socket.socketpair()
         self._in.setblocking(False)
         self._out.setblocking(False)
 
     def wake(self) -> None:
+        self._event.set()
         with suppress(OSError):  # full: it will wake; closed: it has ended
             self._in.send(b"!")
 
@@ -68,16 +79,26 @@ class Waker:
         self.is_end = True
         self.wake()
 
-    def wait(self, seconds: float, others: Iterable[int] = ()) -> None:
+    def wait(self, seconds: float, others: Collection[int] = ()) -> None:
         """Until the time is over, somebody wakes it, or one of ``others`` is readable."""
-        with selectors.DefaultSelector() as selector:
-            selector.register(self._out, selectors.EVENT_READ)
-            for descriptor in others:
+        if others:
+            self._select(seconds, others)
+        else:
+            self._event.wait(seconds)  # a fifth of the system calls
+        self._event.clear()
+
+    def _select(self, seconds: float, others: Collection[int]) -> None:
+        # A new one each time: the number of a closed socket may by now be another one's. And of a
+        # kind that is no file to be opened and closed.
+        with SELECTOR() as selector:
+            for descriptor in (self._out.fileno(), *others):
                 selector.register(descriptor, selectors.EVENT_READ)
-            selector.select(seconds)
-        with suppress(OSError):
-            while self._out.recv(64):
-                pass
+            ready = selector.select(seconds)
+        # Also if it was woken before, while there was nothing else to wait for.
+        if any(key.fd == self._out.fileno() for key, _events in ready):
+            with suppress(BlockingIOError):
+                while self._out.recv(64):
+                    pass
 
     def close(self) -> None:
         self._in.close()
@@ -103,6 +124,11 @@ class Link:
             self.subjects[manager] = Subject(manager)
             manager._watched_by(self.watch)
 
+    @property
+    def is_up(self) -> bool:
+        """Whether it has a connection."""
+        return self._connection is not None
+
     def fileno(self) -> int | None:
         """What becomes readable when there may be a hint."""
         return None if self._connection is None else self.transport.fileno()
@@ -111,6 +137,8 @@ class Link:
         """When there is something to do, unless a hint comes before; as ``monotonic`` counts."""
         if self._backoff.failures:
             return self._backoff.until
+        if self._connection is not None and self.transport.is_pending():
+            return -inf
         subjects = (subject.due_at() for subject in self.subjects.values())
         return min(self._poll_at, self._hint_at, *subjects)
 
@@ -159,7 +187,7 @@ class Link:
             spread = random.uniform(0, SPREAD * fleet_size)  # noqa: S311 - guards nothing
             self._hint_at = max(monotonic() + spread, self._looked_at + SHORTEST_GAP)
         now = monotonic()
-        is_poll, is_hint = now >= self._poll_at, now >= self._hint_at
+        is_poll, is_hint = now >= self._poll_at, now + RESOLUTION >= self._hint_at
         if is_poll:
             self._poll_at = now + (conf.POLL_INTERVAL or self.transport.interval())
         if is_hint:
@@ -302,14 +330,14 @@ class Watcher:
         """Do what is due, and wait for what comes next."""
         self._adopt()
         links = list(self.links.values())
-        managers = [manager for link in links for manager in link.subjects]
         for link in links:
             link.tend(member.size)
-        member.note(managers)
-        due_at = min([link.due_at() for link in links] + [member.due_at(managers)])
+        # Not of a link that is down: what is asked through its connection would open it again.
+        managers = [manager for link in links if link.is_up for manager in link.subjects]
+        due_at = min([member.tend(managers)] + [link.due_at() for link in links])
         hints = [descriptor for link in links if (descriptor := link.fileno()) is not None]
         if not waker.is_end:
-            waker.wait(max(0.0, due_at - monotonic()), hints)
+            waker.wait(min(LONGEST_WAIT, max(0.0, due_at - monotonic())), hints)
 
     def _adopt(self) -> None:
         """Take on the managers that have been read since the last time."""

@@ -54,6 +54,13 @@ class Transport:
         """
         return False
 
+    def is_pending(self) -> bool:
+        """Whether ``heard`` is to be asked at once, though there may be nothing more to wait for.
+
+        As when a hint has come together with the answer to a query.
+        """
+        return False
+
     def may_have_changed(self) -> bool:
         """Whether the poll needs to look at the row."""
         return True

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
+from time import monotonic
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from siteconfig.transports.base import Transport
 
 if TYPE_CHECKING:
     from django.db.backends.base.base import BaseDatabaseWrapper
+
+
+#: Seconds between two looks at which file is there.
+FILE_INTERVAL = 1.0
 
 
 class Polling(Transport):
@@ -30,6 +35,7 @@ class SQLitePolling(Polling):
         ((_number, _name, path),) = self._pragma("database_list")[:1]
         self._path = Path(path)
         self._file = self._which_file()
+        self._look_at_file_at = monotonic() + FILE_INTERVAL
         self._data_version = self._pragma("data_version")
 
     def interval(self) -> float:
@@ -41,8 +47,10 @@ class SQLitePolling(Polling):
         Raises:
             OSError: the file has been replaced; the connection still reads the old one.
         """
-        if self._which_file() != self._file:
-            raise OSError(f"The database {self._path} has been replaced by another file.")
+        if monotonic() >= self._look_at_file_at:
+            self._look_at_file_at = monotonic() + FILE_INTERVAL
+            if self._which_file() != self._file:
+                raise OSError(f"The database {self._path} has been replaced by another file.")
         before, self._data_version = self._data_version, self._pragma("data_version")
         return bool(before != self._data_version)
 
@@ -51,6 +59,7 @@ class SQLitePolling(Polling):
         return there.st_dev, there.st_ino
 
     def _pragma(self, name: str) -> Any:
-        # To the end at once: while a statement is open, its connection sees nothing new.
-        with self._connection.cursor() as cursor:
-            return cursor.execute(f"PRAGMA {name}").fetchall()
+        # Past Django's cursor, which takes ten times as long. And to the end at once: while a
+        # statement is open, its connection sees nothing new.
+        raw: Any = self._connection.connection
+        return raw.execute(f"PRAGMA {name}").fetchall()

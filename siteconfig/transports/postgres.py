@@ -85,18 +85,33 @@ class Postgres(Transport):
                 cursor.execute(f"UNLISTEN {CHANNEL}")
 
     def fileno(self) -> int | None:
-        return None if self._raw is None else self._raw.pgconn.socket
+        # A connection that was lost in a query has none.
+        return None if self._raw is None or self._raw.closed else self._raw.pgconn.socket
 
     def heard(self) -> bool:
         if self._raw is None:
             return False
-        # What came along with the answer to a statement has been handed to the handler.
-        pgconn = self._raw.pgconn
-        pgconn.consume_input()
-        while (notification := pgconn.notifies()) is not None:
-            self._notified.append(notification.extra.decode(errors="replace"))
+        self._raw.pgconn.consume_input()
+        self._take()
         heard, self._notified[:] = bool(self._notified), []
         return heard
+
+    def is_pending(self) -> bool:
+        if self._raw is None:
+            return False
+        if self._raw.closed:
+            return True  # heard() is to find that out
+        self._take()
+        return bool(self._notified)
+
+    def _take(self) -> None:
+        """Take what has been read from the socket.
+
+        What came along with the answer to a statement has been handed to the handler, or is still
+        to be taken, though the socket is silent.
+        """
+        while (notification := self._raw.pgconn.notifies()) is not None:
+            self._notified.append(notification.extra.decode(errors="replace"))
 
     def close(self) -> None:
         self._raw = None
@@ -116,8 +131,7 @@ class Postgres(Transport):
             while (left := deadline - monotonic()) > 0:
                 selector.select(left)
                 pgconn.consume_input()
-                while (notification := pgconn.notifies()) is not None:
-                    self._notified.append(notification.extra.decode(errors="replace"))
+                self._take()
                 if token in self._notified:
                     return True
         return False

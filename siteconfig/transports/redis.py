@@ -32,7 +32,7 @@ PATIENCE = 0.5
 
 #: Seconds of silence after which the server is asked whether it is still there, and again as many
 #: until it is given up.
-PING_AFTER = 4.0
+PING_AFTER = 3.0
 
 
 class Redis(Transport):
