@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import selectors
 from concurrent.futures import Future
 from contextlib import suppress
 from contextvars import ContextVar
@@ -284,34 +285,44 @@ POSTGRES_OPTIONS = {
 }
 
 
+#: A selector that is no file, to be opened and closed each time.
+Selector = getattr(selectors, "PollSelector", selectors.DefaultSelector)
+
+
 def _limit_waiting(connection: Any) -> None:
     """Let each statement on ``connection`` fail that gets no answer within ``DEADLINE``.
 
     libpq notices a dead host, but not a proxy that acknowledges and does not forward. psycopg 3
-    waits in Python, in one method, and wakes up ten times a second; psycopg 2 waits within libpq.
+    waits in one method, which is replaced here; psycopg 2 waits within libpq.
     """
     connect = connection.get_new_connection
 
     def get_new_connection(parameters: Any) -> Any:
         raw = connect(parameters)
         if hasattr(raw, "wait"):
-            wait = raw.wait
-            raw.wait = lambda steps, *args, **kwargs: wait(_limited(steps), *args, **kwargs)
+            raw.wait = lambda steps, *args, **kwargs: _wait(raw.pgconn, steps)
         return raw
 
     connection.get_new_connection = get_new_connection
 
 
-def _limited(steps: Generator[Any, Any, T]) -> Generator[Any, Any, T]:
-    """psycopg's ``steps``, each of which waits for the socket, until the time is up."""
+def _wait(pgconn: Any, steps: Generator[int, int, T]) -> T:
+    """Go through psycopg's ``steps``, each of which says what it waits for on the socket.
+
+    Raises:
+        OperationalError: the time is up.
+    """
     deadline = monotonic() + DEADLINE
     try:
-        wanted = next(steps)
+        events = next(steps)
         while True:
-            ready = yield wanted
-            if not ready and monotonic() >= deadline:
+            # What psycopg gives and takes are the numbers of selectors: 1 to read, 2 to write.
+            with Selector() as selector:
+                selector.register(pgconn.socket, int(events))
+                ready = selector.select(max(0.0, deadline - monotonic()))
+            if not ready:
                 raise OperationalError(f"The database did not answer within {DEADLINE} seconds.")
-            wanted = steps.send(ready)
+            events = steps.send(ready[0][1])
     except StopIteration as end:
         return cast("T", end.value)
 

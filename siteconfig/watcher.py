@@ -25,7 +25,7 @@ from siteconfig import config_manager, transports
 from siteconfig.backoff import Backoff
 from siteconfig.conf import conf
 from siteconfig.config_manager import Watch
-from siteconfig.connections import close, own_connection
+from siteconfig.connections import Selector, close, own_connection
 from siteconfig.fleet import Member
 
 if TYPE_CHECKING:
@@ -57,9 +57,6 @@ LONGEST_WAIT = 60.0
 EXIT_PATIENCE = 0.5
 
 
-SELECTOR = getattr(selectors, "PollSelector", selectors.DefaultSelector)
-
-
 class Waker:
     """Ends a wait of the thread."""
 
@@ -88,9 +85,8 @@ class Waker:
         self._event.clear()
 
     def _select(self, seconds: float, others: Collection[int]) -> None:
-        # A new one each time: the number of a closed socket may by now be another one's. And of a
-        # kind that is no file to be opened and closed.
-        with SELECTOR() as selector:
+        # A new one each time: the number of a closed socket may by now be another one's.
+        with Selector() as selector:
             for descriptor in (self._out.fileno(), *others):
                 selector.register(descriptor, selectors.EVENT_READ)
             ready = selector.select(seconds)
@@ -319,9 +315,12 @@ class Watcher:
                 try:
                     self._round(waker, member)
                 except BaseException:
-                    # Nobody would start the thread again. It is a fault of ours, to be reported.
-                    log.exception("The watcher failed, and goes on")
-                    waker.wait(1.0)
+                    # Nobody would start the thread again, so even what follows must not end it. It
+                    # is a fault of ours, to be reported.
+                    with suppress(BaseException):
+                        log.exception("The watcher failed, and goes on")
+                    with suppress(BaseException):
+                        waker.wait(1.0)
         finally:
             self._leave(member)
             waker.close()
