@@ -185,7 +185,8 @@ class Link:
         now = monotonic()
         is_poll, is_hint = now >= self._poll_at, now + RESOLUTION >= self._hint_at
         if is_poll:
-            self._poll_at = now + (conf.POLL_INTERVAL or self.transport.interval())
+            interval = conf.POLL_INTERVAL or self.transport.interval()
+            self._poll_at = now + max(SHORTEST_GAP, interval)
         if is_hint:
             self._hint_at = inf
         if is_hint or is_poll:
@@ -276,7 +277,9 @@ class Watcher:
 
     def _start(self) -> None:
         self.links, waker = {}, Waker()
-        thread = Thread(target=self._run, args=(waker,), name="siteconfig-watcher", daemon=True)
+        thread = Thread(
+            target=_run, args=(self.links, waker), name="siteconfig-watcher", daemon=True
+        )
         try:
             thread.start()
         except RuntimeError as error:
@@ -301,67 +304,73 @@ class Watcher:
     def after_fork(self) -> None:
         """In a child process, which has no such thread, and no right to its connections."""
         self._lock = Lock()
+        if self._waker is not None:
+            self._waker.close()
         self._thread = self._waker = None
         # Kept, so that nothing closes them: that would end the parent's.
         self._inherited.append(self.links)
         self.links = {}
 
-    # In the thread
 
-    def _run(self, waker: Waker) -> None:
-        member = Member()
-        try:
-            while not waker.is_end and transports.in_use():
-                try:
-                    self._round(waker, member)
-                except BaseException:
-                    # Nobody would start the thread again, so even what follows must not end it. It
-                    # is a fault of ours, to be reported.
-                    with suppress(BaseException):
-                        log.exception("The watcher failed, and goes on")
-                    with suppress(BaseException):
-                        waker.wait(1.0)
-        finally:
-            self._leave(member)
-            waker.close()
+# In the thread
 
-    def _round(self, waker: Waker, member: Member) -> None:
-        """Do what is due, and wait for what comes next."""
-        self._adopt()
-        links = list(self.links.values())
-        for link in links:
-            link.tend(member.size)
-        # Not of a link that is down: what is asked through its connection would open it again.
-        managers = [manager for link in links if link.is_up for manager in link.subjects]
-        due_at = min([member.tend(managers)] + [link.due_at() for link in links])
-        hints = [descriptor for link in links if (descriptor := link.fileno()) is not None]
-        if not waker.is_end:
-            waker.wait(min(LONGEST_WAIT, max(0.0, due_at - monotonic())), hints)
 
-    def _adopt(self) -> None:
-        """Take on the managers that have been read since the last time."""
-        for manager in list(config_manager._managers.values()):
-            state = manager._state
-            if state.watch is None and (state.committed or state.defaults) is not None:
-                alias = manager._alias()
-                if alias not in self.links:
-                    transport = transports.choose(alias)
-                    if transport is None:
-                        continue
-                    self.links[alias] = Link(alias, transport(alias))
-                self.links[alias].adopt(manager)
+def _run(links: dict[str, Link], waker: Waker) -> None:
+    member = Member()
+    try:
+        while not waker.is_end and transports.in_use():
+            try:
+                _round(links, waker, member)
+            except BaseException:
+                # Nobody would start the thread again, so even what follows must not end it. It
+                # is a fault of ours, to be reported.
+                with suppress(BaseException):
+                    log.exception("The watcher failed, and goes on")
+                with suppress(BaseException):
+                    waker.wait(1.0)
+    finally:
+        _leave(links, member)
+        waker.close()
 
-    def _leave(self, member: Member) -> None:
-        for link in self.links.values():
-            for manager in link.subjects:
-                manager._watched_by(None)
+
+def _round(links: dict[str, Link], waker: Waker, member: Member) -> None:
+    """Do what is due, and wait for what comes next."""
+    _adopt(links)
+    for link in links.values():
+        link.tend(member.size)
+    # Not of a link that is down: what is asked through its connection would open it again.
+    managers = [manager for link in links.values() if link.is_up for manager in link.subjects]
+    due_at = min([member.tend(managers)] + [link.due_at() for link in links.values()])
+    hints = [descriptor for link in links.values() if (descriptor := link.fileno()) is not None]
+    if not waker.is_end:
+        waker.wait(min(LONGEST_WAIT, max(0.0, due_at - monotonic())), hints)
+
+
+def _adopt(links: dict[str, Link]) -> None:
+    """Take on the managers that have been read since the last time."""
+    for manager in list(config_manager._managers.values()):
+        state = manager._state
+        if state.watch is None and (state.committed or state.defaults) is not None:
+            alias = manager._alias()
+            if alias not in links:
+                transport = transports.choose(alias)
+                if transport is None:
+                    continue
+                links[alias] = Link(alias, transport(alias))
+            links[alias].adopt(manager)
+
+
+def _leave(links: dict[str, Link], member: Member) -> None:
+    for link in links.values():
+        for manager in link.subjects:
+            manager._watched_by(None)
+    with suppress(Exception):
+        member.leave()
+    for link in links.values():
+        link.close()
+    for connection in connections.all(initialized_only=True):
         with suppress(Exception):
-            member.leave()
-        for link in self.links.values():
-            link.close()
-        for connection in connections.all(initialized_only=True):
-            with suppress(Exception):
-                close(connection)
+            close(connection)
 
 
 watcher = Watcher()

@@ -8,6 +8,7 @@ from time import monotonic
 from typing import TYPE_CHECKING, Any, ClassVar
 from uuid import uuid4
 
+from django.db import Error as DatabaseError
 from django.db import connections
 
 from siteconfig.conf import conf
@@ -43,7 +44,7 @@ class Postgres(Transport):
         super().__init__(alias)
         self._raw: Any = None
         self._notified: list[str] = []
-        self._is_pooled = False
+        self._is_deaf = False
 
     @classmethod
     def problems(cls, alias: str) -> Iterator[tuple[str, str]]:
@@ -62,27 +63,36 @@ class Postgres(Transport):
 
     def open(self, connection: BaseDatabaseWrapper) -> None:
         self._raw = None
-        if self._is_pooled:
+        if self._is_deaf:
             return  # it was found out before, and would take seconds again
         connection.ensure_connection()
         raw: Any = connection.connection
         raw.add_notify_handler(lambda notification: self._notified.append(notification.payload))
-        with connection.cursor() as cursor:
-            cursor.execute(f"LISTEN {CHANNEL}")
-            cursor.execute("SELECT pg_backend_pid()")
-            (pid,) = cursor.fetchone()
+        try:
+            with connection.cursor() as cursor:
+                cursor.execute(f"LISTEN {CHANNEL}")
+                cursor.execute("SELECT pg_backend_pid()")
+                (pid,) = cursor.fetchone()
+        except DatabaseError as error:
+            if not connection.is_usable():
+                raise
+            self._give_up(f"The server takes no LISTEN: {error}")
+            return
         self._raw = raw
         # A pooler answers in the server's place, and under a number of its own. Behind one that
         # gives each client a server for the whole session, notifications arrive all the same.
         if pid != raw.info.backend_pid and not self._hears_itself():
-            self._raw, self._is_pooled = None, True
-            self.error = (
-                "A connection pooler swallows the notifications; changes wait for the poll. Name "
-                "a database entry that reaches PostgreSQL directly in SITECONFIG['LISTEN_DATABASE']"
+            self._give_up(
+                "A connection pooler swallows the notifications. Name a database entry that "
+                "reaches PostgreSQL directly in SITECONFIG['LISTEN_DATABASE']"
             )
-            log.warning("%s.", self.error)
             with connection.cursor() as cursor:
                 cursor.execute(f"UNLISTEN {CHANNEL}")
+
+    def _give_up(self, reason: str) -> None:
+        """Leave it to the poll from now on, and say so once."""
+        self._raw, self._is_deaf, self.error = None, True, reason
+        log.warning("Changes wait for the poll. %s", reason)
 
     def fileno(self) -> int | None:
         # A connection that was lost in a query has none.

@@ -59,7 +59,7 @@ class Redis(Transport):
             return
         try:
             if redis is not None:
-                redis.Redis.from_url(conf.REDIS_URL)
+                redis.connection.parse_url(conf.REDIS_URL)
         except ValueError:
             # Not what was found: there may be a password in it.
             yield (
