@@ -19,13 +19,15 @@ from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
 from django.apps import apps
-from django.db import connections, router
+from django.db import connections, router, transaction
 from django.db.models.functions import Now
 
 from siteconfig.backoff import Backoff
 from siteconfig.conf import conf
 
 if TYPE_CHECKING:
+    from django.db.backends.base.base import BaseDatabaseWrapper
+
     from siteconfig.config_manager import ConfigManager
     from siteconfig.models import ConfigModel, ConfigProcess
     from siteconfig.snapshot import Snapshot
@@ -174,16 +176,21 @@ def report(model: type[ConfigModel], patience: float = 0.0) -> Report:
     Raises:
         django.db.Error: the database cannot be asked.
     """
+    connection = connections[router.db_for_write(model)]
+    if connection.in_atomic_block:
+        # In a savepoint: on PostgreSQL a table that is missing would else spoil the transaction.
+        # And there is no waiting in a transaction, which may not see what others write, and on
+        # SQLite keeps them from writing.
+        with transaction.atomic(using=connection.alias):
+            return _report(model, connection)
     deadline = monotonic() + patience
-    while True:
-        now = _report(model)
-        if not now.behind or monotonic() >= deadline:
-            return now
+    while (now := _report(model, connection)).behind and monotonic() < deadline:
         sleep(0.02)
+    return now
 
 
-def _report(model: type[ConfigModel]) -> Report:
-    row = model.read(connections[router.db_for_write(model)])
+def _report(model: type[ConfigModel], connection: BaseDatabaseWrapper) -> Report:
+    row = model.read(connection)
     right = content(row)
     return Report(
         model=model._meta.label,

@@ -13,11 +13,13 @@ from django.db import connection
 from django.test import Client
 from django.utils.timezone import now
 
+from project.database import database
 from siteconfig import ConfigManager, config, fleet
 from siteconfig.fleet import Member, report
 from siteconfig.models import ConfigProcess, SiteConfiguration
 from tests.concurrency import Started
 from tests.factories import AdminFactory
+from tests.processes import Process, manage
 from tests.testapp.models import ShopConfig
 
 URL = "/admin/siteconfig/siteconfiguration/"
@@ -217,3 +219,23 @@ class TestPage:
     def test_says_nothing_where_nothing_is_known(self) -> None:
         """As when no watcher runs."""
         assert "Live in" not in self.shown()
+
+    def test_shows_a_change_as_live_on_the_next_page(self, tmp_path: Any) -> None:
+        """Right after Save, on SQLite, where the process that shows the page notes itself, too."""
+        settings = site_on_sqlite(tmp_path)
+        manage(settings, "migrate", "-v0")
+        with Process(settings) as process:
+            process.run("from tests.factories import AdminFactory")
+            process.run("from django.test import Client; client = Client()")
+            process.run("client.force_login(AdminFactory.create())")
+            process.run("_ = config.timeout")
+            for value in (41, 42, 43):
+                process.run(f"config.set_setting('timeout', {value})")
+                process.run(f"page = client.get({URL!r}).content.decode()")
+                assert process.run("'Live in 1 of 1 process.' in ' '.join(page.split())")
+
+
+def site_on_sqlite(folder: Any) -> dict[str, Any]:
+    """The reference site's own database settings, on a file in ``folder``."""
+    default = database(str(folder / "db.sqlite3"))
+    return {"DATABASES": {"default": default}, "ALLOWED_HOSTS": ["testserver"]}
