@@ -310,7 +310,7 @@ def _wait(pgconn: Any, steps: Generator[int, int, T]) -> T:
     """Go through psycopg's ``steps``, each of which says what it waits for on the socket.
 
     Raises:
-        OperationalError: the time is up.
+        OperationalError: the time is up, and the connection closed.
     """
     deadline = monotonic() + DEADLINE
     try:
@@ -319,8 +319,11 @@ def _wait(pgconn: Any, steps: Generator[int, int, T]) -> T:
             # What psycopg gives and takes are the numbers of selectors: 1 to read, 2 to write.
             with Selector() as selector:
                 selector.register(pgconn.socket, int(events))
-                ready = selector.select(max(0.0, deadline - monotonic()))
+                # Twice, for the time may be up because this process was stopped.
+                ready = selector.select(max(0.0, deadline - monotonic())) or selector.select(0)
             if not ready:
+                # The answer that may still come would be in the way of all that follows.
+                pgconn.finish()
                 raise OperationalError(f"The database did not answer within {DEADLINE} seconds.")
             events = steps.send(ready[0][1])
     except StopIteration as end:

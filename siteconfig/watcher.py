@@ -15,7 +15,7 @@ import selectors
 import socket
 from contextlib import suppress
 from math import inf
-from threading import Event, Lock, Thread
+from threading import Event, Lock, RLock, Thread, get_ident
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
@@ -30,6 +30,7 @@ from siteconfig.fleet import Member
 
 if TYPE_CHECKING:
     from collections.abc import Collection
+    from contextlib import AbstractContextManager
 
     from django.db.backends.base.base import BaseDatabaseWrapper
 
@@ -55,6 +56,10 @@ LONGEST_WAIT = 60.0
 
 #: Seconds to wait for the thread when the interpreter ends.
 EXIT_PATIENCE = 0.5
+
+#: Seconds that a fork waits for the thread to come to a halt. It is at work for that long only if a
+#: server does not answer; and while it waits for that, it locks nothing that a child may need.
+FORK_PATIENCE = 0.2
 
 
 class Waker:
@@ -102,10 +107,15 @@ class Waker:
 
 
 class Link:
-    """One database: the connection to it, and the managers whose rows are read through it."""
+    """One database: the connection to it, and the managers whose rows are read through it.
+
+    Attributes:
+        is_sqlite: the database is a file, and its library part of this process.
+    """
 
     def __init__(self, alias: str, transport: Transport) -> None:
         self.alias = alias
+        self.is_sqlite = connections[alias].vendor == "sqlite"
         self.transport = transport
         self.watch = Watch(transport.name)
         self.subjects: dict[ConfigManager, Subject] = {}
@@ -158,6 +168,11 @@ class Link:
         if connection is not None:
             with suppress(Exception):
                 close(connection)
+
+    def pause(self) -> None:
+        """Close, to open again when the thread comes by next, which is to be soon."""
+        self.close()
+        self._poll_at = -inf
 
     def _connected(self) -> BaseDatabaseWrapper:
         if self._connection is None:
@@ -259,6 +274,9 @@ class Watcher:
         self._waker: Waker | None = None
         self._is_exit = False
         self._inherited: list[dict[str, Link]] = []
+        # Held while the thread is at work, and while somebody forks.
+        self._use = RLock()
+        self._forker: int | None = None
 
     def ensure(self, sender: type[ConfigModel], **kwargs: Any) -> None:
         """Have the settings of the model ``sender`` kept up to date, if they are to be."""
@@ -278,7 +296,10 @@ class Watcher:
     def _start(self) -> None:
         self.links, waker = {}, Waker()
         thread = Thread(
-            target=_run, args=(self.links, waker), name="siteconfig-watcher", daemon=True
+            target=_run,
+            args=(self.links, waker, self._use),
+            name="siteconfig-watcher",
+            daemon=True,
         )
         try:
             thread.start()
@@ -301,9 +322,29 @@ class Watcher:
         self._is_exit = True
         self.stop()
 
+    def before_fork(self) -> None:
+        """Let the thread come to a halt, and leave no connection to SQLite open.
+
+        A child has the locks of C libraries as they were: one that OpenSSL holds while a connection
+        is made is held there for ever. And SQLite takes a child for the parent: for the owner of
+        its locks on the file, which the system has given to no child.
+        """
+        if self._use.acquire(timeout=FORK_PATIENCE):
+            self._forker = get_ident()
+            for link in list(self.links.values()):
+                if link.is_sqlite:
+                    link.pause()
+
+    def after_fork_in_parent(self) -> None:
+        if self._forker == get_ident():
+            self._forker = None
+            self._use.release()
+            if self._waker is not None:
+                self._waker.wake()
+
     def after_fork(self) -> None:
         """In a child process, which has no such thread, and no right to its connections."""
-        self._lock = Lock()
+        self._lock, self._use, self._forker = Lock(), RLock(), None
         if self._waker is not None:
             self._waker.close()
         self._thread = self._waker = None
@@ -315,12 +356,12 @@ class Watcher:
 # In the thread
 
 
-def _run(links: dict[str, Link], waker: Waker) -> None:
+def _run(links: dict[str, Link], waker: Waker, use: AbstractContextManager[object]) -> None:
     member = Member()
     try:
         while not waker.is_end and transports.in_use():
             try:
-                _round(links, waker, member)
+                _round(links, waker, member, use)
             except BaseException:
                 # Nobody would start the thread again, so even what follows must not end it. It
                 # is a fault of ours, to be reported.
@@ -329,19 +370,23 @@ def _run(links: dict[str, Link], waker: Waker) -> None:
                 with suppress(BaseException):
                     waker.wait(1.0)
     finally:
-        _leave(links, member)
+        with use:
+            _leave(links, member)
         waker.close()
 
 
-def _round(links: dict[str, Link], waker: Waker, member: Member) -> None:
+def _round(
+    links: dict[str, Link], waker: Waker, member: Member, use: AbstractContextManager[object]
+) -> None:
     """Do what is due, and wait for what comes next."""
-    _adopt(links)
-    for link in links.values():
-        link.tend(member.size)
-    # Not of a link that is down: what is asked through its connection would open it again.
-    managers = [manager for link in links.values() if link.is_up for manager in link.subjects]
-    due_at = min([member.tend(managers)] + [link.due_at() for link in links.values()])
-    hints = [descriptor for link in links.values() if (descriptor := link.fileno()) is not None]
+    with use:
+        _adopt(links)
+        for link in links.values():
+            link.tend(member.size)
+        # Not of a link that is down: what is asked through its connection would open it again.
+        managers = [manager for link in links.values() if link.is_up for manager in link.subjects]
+        due_at = min([member.tend(managers)] + [link.due_at() for link in links.values()])
+        hints = [descriptor for link in links.values() if (descriptor := link.fileno()) is not None]
     if not waker.is_end:
         waker.wait(min(LONGEST_WAIT, max(0.0, due_at - monotonic())), hints)
 
@@ -376,4 +421,8 @@ def _leave(links: dict[str, Link], member: Member) -> None:
 watcher = Watcher()
 atexit.register(watcher.stop_at_exit)
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=watcher.after_fork)
+    os.register_at_fork(
+        before=watcher.before_fork,
+        after_in_parent=watcher.after_fork_in_parent,
+        after_in_child=watcher.after_fork,
+    )
