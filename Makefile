@@ -11,7 +11,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check mutants requirements clean
+.PHONY: help run test soak check mutants requirements clean
 
 help: ## Show this list
 	@echo "make TARGET [PYTHON=python3] [PORT=8000] [ARGS='...']"
@@ -24,6 +24,10 @@ run: $(READY) ## Serve the reference site on 127.0.0.1:PORT; the first time, pri
 
 test: $(READY) ## Run the tests, in random order; ARGS go to pytest
 	$(BIN)/python -m pytest $(ARGS)
+
+soak: $(READY) ## Strike 1,000 times with each fault, and write for 60 s each way (half an hour)
+	SITECONFIG_TEST_TRIALS=1000 SITECONFIG_TEST_STRESS=60 \
+		$(BIN)/python -m pytest -v tests/test_quiet.py tests/test_history.py $(ARGS)
 
 check: $(READY) ## Check style, types, imports and migrations
 	$(BIN)/ruff check

@@ -11,6 +11,7 @@ from concurrent.futures import Future
 from contextlib import contextmanager
 from pathlib import Path
 from threading import Event, Thread
+from time import monotonic, sleep
 from typing import TYPE_CHECKING, Any
 
 from django.db import connections
@@ -96,6 +97,14 @@ class Failpoint:
             self.used = True
             self.reached.set()
             assert self.released.wait(PATIENCE)
+
+
+def wait_until(condition: Callable[[], object]) -> None:
+    """Fail if the condition does not come true in time."""
+    deadline = monotonic() + PATIENCE
+    while not condition():
+        assert monotonic() < deadline
+        sleep(0.001)
 
 
 @contextmanager

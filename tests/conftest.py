@@ -60,6 +60,16 @@ def _fresh_logger() -> Iterator[None]:
         handler.close()
 
 
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """With -v: what the tests of faults and of histories have measured."""
+    if terminalreporter.verbosity > 0:
+        reports = [*terminalreporter.getreports("passed"), *terminalreporter.getreports("failed")]
+        measured = [dict(report.user_properties) for report in reports]
+        if lines := sorted(str(one["summary"]) for one in measured if "summary" in one):
+            terminalreporter.section("measured")
+            terminalreporter.write("".join(f"{line}\n" for line in lines))
+
+
 @pytest.fixture
 def changes() -> Iterator[Changes]:
     """What a receiver of ``config_changed`` is told during the test."""

@@ -17,11 +17,35 @@ from typing import NamedTuple
 ROOT = Path(__file__).parent.parent
 
 
+#: Tests of whole processes and of servers, which take long: only for the faults that name them.
+LONG = (
+    "test_failpoints",
+    "test_history",
+    "test_on_postgres",
+    "test_outages",
+    "test_process_matrix",
+    "test_project",
+    "test_quiet",
+    "test_servers",
+    "test_users_suites",
+)
+
+
 class Mutant(NamedTuple):
+    """A fault, as the text of a module that is replaced by another one.
+
+    Attributes:
+        tests: the modules of tests that are run; none: all that are not ``LONG``.
+    """
+
     fault: str
     module: str
     found: str
     replaced: str
+    tests: tuple[str, ...] = ()
+
+
+FAILPOINTS = ("test_failpoints",)
 
 
 MUTANTS = [
@@ -34,27 +58,27 @@ MUTANTS = [
     Mutant(
         "every first reader loads",
         "config_manager",
-        "if others is None or monotonic() >= deadline:",
-        "if True:",
+        "if not given_up and (others is None or monotonic() >= deadline):",
+        "if not given_up:",
     ),
     Mutant(
         "an uncommitted value is held for all",
         "config_manager",
-        "        write = PendingWrite(connection, self._after_commit)\n",
-        "        write = PendingWrite(connection, self._after_commit)\n"
+        "        write = PendingWrite(connection, transaction, self._after_commit)\n",
+        "        write = PendingWrite(connection, transaction, self._after_commit)\n"
         "        self._publish(self._read_row(None, connection), state.generation)\n",
     ),
     Mutant(
         "a load inside a transaction uses its connection",
         "config_manager",
-        "if transaction is not None or in_event_loop():",
-        "if in_event_loop():",
+        "if transaction is not None or orm_refuses() or not is_ours(connections[alias]):",
+        "if orm_refuses() or not is_ours(connections[alias]):",
     ),
     Mutant(
         "a load in a coroutine uses the ORM there",
         "config_manager",
-        "if transaction is not None or in_event_loop():",
-        "if transaction is not None:",
+        "if transaction is not None or orm_refuses() or not is_ours(connections[alias]):",
+        "if transaction is not None or not is_ours(connections[alias]):",
     ),
     Mutant(
         "own writes are not seen",
@@ -65,20 +89,19 @@ MUTANTS = [
     Mutant(
         "everybody sees anybody's writes",
         "config_manager",
-        "            own = [write for write in state.pending if write.connection is connection]\n"
-        "        return own[-1]",
-        "            own = list(state.pending)\n        return own[-1]",
+        "                if write.connection is connection or write.transaction is awaited\n",
+        "",
     ),
     Mutant(
         "a transaction's view is read once",
         "config_manager",
-        "if write.view is None or not write.current or write.view_base is not base:",
+        "if write.view is None or write.view_at != now:",
         "if write.view is None:",
     ),
     Mutant(
         "a transaction's view is read each time",
         "config_manager",
-        "if write.view is None or not write.current or write.view_base is not base:",
+        "if write.view is None or write.view_at != now:",
         "if True:",
     ),
     Mutant(
@@ -116,12 +139,6 @@ MUTANTS = [
         "connections",
         "if savepoint in still_open]",
         "if False]",
-    ),
-    Mutant(
-        "an ended write is forgotten without a reload",
-        "config_manager",
-        "            state.pending = standing\n            self._announce()\n",
-        "            state.pending = standing\n",
     ),
     Mutant(
         "on_commit of the default database",
@@ -162,21 +179,20 @@ MUTANTS = [
     Mutant(
         "a database that is down is asked at each read",
         "config_manager",
-        "state.retry_at = monotonic() + RETRY_INTERVAL",
+        "state.retry_at = inf if state.watch else now + RETRY_INTERVAL",
         "state.retry_at = 0",
     ),
     Mutant(
         "a warning at each failed read",
         "config_manager",
-        "first = state.error is None",
-        "first = True",
+        "if log_it := said is None or now - said >= REMIND_INTERVAL:",
+        "if log_it := True:",
     ),
     Mutant(
         "reading makes the row",
-        "models",
-        "        if row is None:\n            return cls.default_snapshot()\n",
-        "        if row is None:\n            cls.objects.create()\n"
-        "            return cls.default_snapshot()\n",
+        "row",
+        "        if stored is None:\n",
+        "        if stored is None:\n            self.model.objects.create()\n",
     ),
     Mutant(
         "reads go where reads of models go",
@@ -225,8 +241,8 @@ MUTANTS = [
     Mutant(
         "an executed callback publishes",
         "config_manager",
-        "        if write.connection.in_atomic_block:\n            self._tell_inside(write)\n"
-        "            return\n",
+        "        if connection is not None and connection.in_atomic_block:\n"
+        "            self._tell_inside(write)\n            return\n",
         "",
     ),
     Mutant(
@@ -246,8 +262,8 @@ MUTANTS = [
     Mutant(
         "an override asks the database",
         "config_manager",
-        "            state.by_name.names = _SlowNames(overridden, self)\n            return\n",
-        "            state.by_name.names = _SlowNames({}, self)\n            return\n",
+        "            state.by_name.names = by_name(overridden)\n            return\n",
+        "            state.by_name.names = by_name({})\n            return\n",
     ),
     Mutant(
         "validators do not run",
@@ -275,7 +291,7 @@ MUTANTS = [
     ),
     Mutant(
         "one bad value fails the row",
-        "models",
+        "row",
         "            except Exception:  # noqa: BLE001 - a converter meets",
         "            except KeyboardInterrupt:  #",
     ),
@@ -357,6 +373,208 @@ MUTANTS = [
         'return f"{connection.ops.quote_name(str(self.column))} = {ROW_ID}"',
         'return f"{connection.ops.quote_name(str(self.column))} > 0"',
     ),
+    Mutant(
+        "the watcher reads first, and listens then",
+        "watcher",
+        "            self.transport.open(connection)\n",
+        "            for subject in self.subjects.values():\n"
+        "                subject.start_anew()\n                subject.look(connection)\n"
+        "            self.transport.open(connection)\n            return connection\n",
+        FAILPOINTS,
+    ),
+    Mutant(
+        "a new connection begins without a look",
+        "watcher",
+        "return may_have_changed or self._reader is None or not state.fresh or bool(state.error)",
+        "return may_have_changed",
+        FAILPOINTS,
+    ),
+    Mutant(
+        "there is no poll",
+        "watcher",
+        "            self._poll_at = now + max(SHORTEST_GAP, interval)\n",
+        "            self._poll_at = inf\n",
+        FAILPOINTS,
+    ),
+    Mutant(
+        "each hint is worth a look",
+        "watcher",
+        "self._hint_at = max(monotonic() + spread, self._looked_at + SHORTEST_GAP)",
+        "self._hint_at = -inf",
+        FAILPOINTS,
+    ),
+    Mutant(
+        "a wake of long ago ends each wait",
+        "watcher",
+        "if any(key.fd == self._out.fileno() for key, _events in ready):",
+        "if ready and self._event.is_set():",
+        FAILPOINTS,
+    ),
+    Mutant(
+        "an error that nobody has thought of ends the watcher",
+        "watcher",
+        "            except BaseException:\n                # Nobody",
+        "            except OSError:\n                # Nobody",
+        FAILPOINTS,
+    ),
+    Mutant(
+        "others are told after the commit only",
+        "transports/postgres",
+        "    def announce_write(cls, label: str, using: str) -> None:\n        _notify(",
+        "    def announce_commit(cls, label: str, using: str) -> None:\n        _notify(",
+        FAILPOINTS,
+    ),
+    Mutant(
+        "others are told before the commit",
+        "receivers",
+        "transports.announce_write(sender._meta.label_lower, using)",
+        "transports.announce_commit(sender._meta.label_lower, using)",
+        FAILPOINTS,
+    ),
+    Mutant(
+        "others are not told of own writes",
+        "receivers",
+        "        transports.announce_write(sender._meta.label_lower, using)\n",
+        "        pass\n",
+        FAILPOINTS,
+    ),
+    Mutant(
+        "nobody publishes in Redis",
+        "receivers",
+        "        transports.announce_commit(sender._meta.label_lower, using)\n",
+        "        pass\n",
+        FAILPOINTS,
+    ),
+    Mutant(
+        "others are told the values",
+        "receivers",
+        "transports.announce_write(sender._meta.label_lower, using)",
+        "transports.announce_write(str(vars(kwargs.get('instance', sender)))[:7000], using)",
+        FAILPOINTS,
+    ),
+    Mutant(
+        "a hint that comes with an answer waits for the next one",
+        "transports/postgres",
+        "        return bool(self._notified)\n",
+        "        return False\n",
+        FAILPOINTS,
+    ),
+    Mutant(
+        "a pooler that swallows notifications is not noticed",
+        "transports/postgres",
+        "if pid != raw.info.backend_pid and not self._hears_itself():",
+        "if False:",
+        FAILPOINTS,
+    ),
+    Mutant(
+        "no look after a new subscription",
+        "transports/redis",
+        "        self._backoff.reset()\n        return True\n",
+        "        self._backoff.reset()\n        return False\n",
+        FAILPOINTS,
+    ),
+    Mutant(
+        "a Redis that does not answer is never given up",
+        "transports/redis",
+        "if silence > 2 * PING_AFTER and self._pinged:",
+        "if False:",
+        FAILPOINTS,
+    ),
+    Mutant(
+        "a file in the database's place is not noticed",
+        "transports/polling",
+        "if self._which_file() != self._file:",
+        "if False:",
+        FAILPOINTS,
+    ),
+    Mutant(
+        "higher versions win",
+        "config_manager",
+        "if state.generation != generation:",
+        "if state.generation != generation or (\n"
+        "                state.committed and snapshot.version < state.committed.version\n"
+        "            ):",
+        FAILPOINTS,
+    ),
+    Mutant(
+        "what was read before a commit is published after it",
+        "config_manager",
+        "            if self._publish(snapshot, generation):\n",
+        "            if self._publish(snapshot, state.generation):\n",
+        FAILPOINTS,
+    ),
+    Mutant(
+        "an equal row is published",
+        "config_manager",
+        "if current is not None and same(current._stored, stored):",
+        "if False:",
+        FAILPOINTS,
+    ),
+    Mutant(
+        "receivers hold up the watcher",
+        "config_manager",
+        "self._follow_up(snapshot, aside=True)",
+        "self._follow_up(snapshot)",
+        FAILPOINTS,
+    ),
+    Mutant(
+        "a child does not watch",
+        "config_manager",
+        "        state.telling, state.watch, state.asked = False, None, False\n",
+        "        state.telling = False\n",
+        FAILPOINTS,
+    ),
+    Mutant(
+        "a child reads through its parent's connection",
+        "connections",
+        "return raw is not None and not any(raw is one for one in _inherited)",
+        "return raw is not None",
+        FAILPOINTS,
+    ),
+    Mutant(
+        "a connection that is half open is waited for",
+        "connections",
+        '    if vendor == "postgresql":\n        _limit_waiting(connection)\n',
+        "",
+        FAILPOINTS,
+    ),
+    Mutant(
+        "the watcher's transaction stays open",
+        "connections",
+        '"AUTOCOMMIT": True',
+        '"AUTOCOMMIT": False',
+        FAILPOINTS,
+    ),
+    Mutant(
+        "no pause after a failure",
+        "backoff",
+        "self.until = monotonic() + random.uniform(0, longest)",
+        "self.until = monotonic()",
+        FAILPOINTS,
+    ),
+    Mutant(
+        "the fleet view does without whoever has failed once",
+        "fleet",
+        "            self._backoff.failed()\n            return self._backoff.until\n",
+        "            self._backoff.until = inf\n            return inf\n",
+        FAILPOINTS,
+    ),
+    Mutant(
+        "half of the row is read later than the other half",
+        "row",
+        "        rows = self._cursor.fetchall()\n",
+        "        rows = self._cursor.fetchall()\n"
+        "        rest = self._cursor.execute(self._sql, self._params).fetchall()\n"
+        "        rows = [(*rows[0][:4], *rest[0][4:])] if rows and rest else rows\n",
+        ("test_history",),
+    ),
+    Mutant(
+        "the watcher does not look where a write has failed to tell",
+        "watcher",
+        "may_have_changed = is_hint or (is_poll and self.transport.may_have_changed())",
+        "may_have_changed = is_hint",
+        ("test_quiet",),
+    ),
 ]
 
 
@@ -370,7 +588,11 @@ def survives(mutant: Mutant) -> str | None:
         if source.count(mutant.found) != 1:
             return f"its text is in {mutant.module}.py {source.count(mutant.found)} times, not once"
         file.write_text(source.replace(mutant.found, mutant.replaced))
-        tests = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", "tests"]
+        tests = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider"]
+        if mutant.tests:
+            tests += [f"tests/{module}.py" for module in mutant.tests]
+        else:
+            tests += ["tests", *(f"--ignore=tests/{module}.py" for module in LONG)]
         try:
             ran = subprocess.run(  # noqa: S603 - our own tests
                 tests, cwd=copy, capture_output=True, text=True, timeout=300, check=False

@@ -7,6 +7,7 @@ expressions, that come in on its standard input.
 from __future__ import annotations
 
 import json
+import logging
 import os
 import signal
 import subprocess
@@ -14,7 +15,9 @@ import sys
 import time
 import traceback
 from contextlib import suppress
+from math import inf
 from pathlib import Path
+from select import select
 from typing import TYPE_CHECKING, Any, Self
 
 if TYPE_CHECKING:
@@ -52,9 +55,11 @@ class Process:
         assert self.process.stdin
         print(json.dumps(code), file=self.process.stdin, flush=True)
 
-    def end(self) -> Any:
+    def end(self, patience: float = PATIENCE) -> Any:
         """What it answers to the code that was begun."""
         assert self.process.stdout
+        if not select([self.process.stdout], [], [], patience)[0]:
+            raise AssertionError(f"Process {self.pid} has not answered for {patience} seconds.")
         line = self.process.stdout.readline()
         if not line:
             raise AssertionError(f"Process {self.pid} ended with {self.process.wait(PATIENCE)}.")
@@ -139,9 +144,57 @@ def wait_for(value: Any, name: str = "timeout", patience: float = 30.0) -> float
     deadline = time.monotonic() + patience
     while getattr(config, name) != value:
         if time.monotonic() > deadline:
-            raise AssertionError(f"{name} is {getattr(config, name)}, not {value}; {config.status()}")
+            raise AssertionError(
+                f"{name} is {getattr(config, name)}, not {value}; {config.status()}"
+            )
         time.sleep(0.0005)
     return time.monotonic()
+
+
+def write(value: Any, name: str = "timeout", patience: float = 30.0) -> float:
+    """Save a setting as soon as the database lets it; when it was committed, by the same clock."""
+    from django.db import Error, connection
+
+    from siteconfig import config
+
+    deadline = time.monotonic() + patience
+    while True:
+        try:
+            config.set_setting(name, value)
+            return time.monotonic()
+        except Error:
+            if time.monotonic() > deadline:
+                raise
+            connection.close()
+            time.sleep(0.01)
+
+
+def tune(**siteconfig: Any) -> None:
+    """Change keys of SITECONFIG, among them POLL_INTERVAL, and poll accordingly from now on."""
+    from django.conf import settings
+
+    from siteconfig.models import SiteConfiguration
+    from siteconfig.watcher import watcher
+
+    settings.SITECONFIG = {**settings.SITECONFIG, **siteconfig}
+    tuned_at = time.monotonic()
+    for link in watcher.links.values():
+        # Until the watcher has begun an interval of the new length.
+        while not tuned_at <= link._poll_at <= time.monotonic() + siteconfig["POLL_INTERVAL"]:
+            link._poll_at = -inf
+            watcher.ensure(SiteConfiguration)
+            time.sleep(0.01)
+
+
+class Errors(logging.Handler):
+    """Keeps what the app reports as a fault of its own."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.ERROR)
+        self.texts: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.texts.append(self.format(record))
 
 
 def main() -> None:
@@ -156,8 +209,9 @@ def main() -> None:
     namespace: dict[str, Any] = {
         **{"ConfigManager": ConfigManager, "SiteConfiguration": SiteConfiguration, "os": os},
         **{"config": config, "connection": connection, "transaction": transaction},
-        **{"time": time, "wait_for": wait_for},
+        **{"time": time, "wait_for": wait_for, "write": write, "tune": tune, "errors": Errors()},
     }
+    logging.getLogger("siteconfig").addHandler(namespace["errors"])
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # what the code prints is for the reader of the test's output
     for line in sys.stdin:

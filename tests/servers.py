@@ -150,9 +150,17 @@ class Keeper:
         return answer["result"]
 
 
-@cache
+_only_one = Lock()
+
+
 def keeper() -> Keeper:
-    """The one keeper of this process."""
+    """The one keeper of this process, whichever thread asks first."""
+    with _only_one:
+        return _keeper()
+
+
+@cache
+def _keeper() -> Keeper:
     return Keeper()
 
 
