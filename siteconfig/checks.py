@@ -85,6 +85,7 @@ EXAMPLES = {
     "MAX_STALENESS": "60.0",
     "POLL_INTERVAL": "1.0",
     "REDIS_URL": '"redis://127.0.0.1:6379/0"',
+    "SECRET_KEYS": '[os.environ["SITE_SECRET_KEY"]]',
     "STRICT": "True",
     "TRANSPORT": '"auto"',
 }

@@ -48,6 +48,10 @@ class Conf:
     REDIS_URL: str | None = None
     """The Redis or Valkey server of the transport ``"redis"``, ``"redis://host:6379/0"``."""
 
+    SECRET_KEYS: list[str | bytes] | tuple[str | bytes, ...] | None = None
+    """The keys of secret settings, newest first, each as ``Fernet.generate_key()`` makes it; None:
+    those in the environment variable ``SITECONFIG_SECRET_KEYS``, with commas between them."""
+
     STRICT: bool = False
     """Refuse to set a name that is no field, instead of keeping it in the column ``extra``."""
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from difflib import get_close_matches
 from typing import TYPE_CHECKING
 
+from django.core.exceptions import ImproperlyConfigured
 from django.db import IntegrityError
 
 if TYPE_CHECKING:
@@ -49,6 +50,18 @@ class RowExistsError(SiteConfigError, IntegrityError):
             f"ConfigManager({name}).set_settings(...), or load the row with "
             f"{name}.objects.get(), change it and save it."
         )
+
+
+class SecretKeyError(SiteConfigError, ImproperlyConfigured):
+    """A secret is to be stored, and there is no key to seal it with.
+
+    Attributes:
+        problem: what is missing, and the next step.
+    """
+
+    def __init__(self, problem: str) -> None:
+        self.problem = problem
+        super().__init__(f"A secret is never stored in plain, and cannot be sealed. {problem}")
 
 
 class LogFileConflictError(SiteConfigError):

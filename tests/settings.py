@@ -10,8 +10,13 @@ import os
 import tempfile
 from pathlib import Path
 
-from project.database import database
-from project.settings import *  # noqa: F403 - a settings module takes all of another
+#: The key that seals secrets in tests, and in the processes that they start.
+SECRETS_KEY = "dGVzdHMtb25seS10ZXN0cy1vbmx5LXRlc3RzLW9ubHk="
+# In the environment, so that a test can replace SITECONFIG without being left without a key.
+os.environ["SITECONFIG_SECRET_KEYS"] = SECRETS_KEY
+
+from project.database import database  # noqa: E402 - after the key
+from project.settings import *  # noqa: E402, F403 - a settings module takes all of another
 
 _DIRECTORY = Path(tempfile.gettempdir())
 
