@@ -47,6 +47,7 @@ from siteconfig.connections import (
     run_in_thread,
 )
 from siteconfig.exceptions import UnknownSettingError
+from siteconfig.secret import UNREADABLE
 from siteconfig.signals import config_changed, settings_read, write_committed
 from siteconfig.snapshot import HOW_TO_SET, Snapshot, by_name, freeze, same
 
@@ -122,8 +123,9 @@ class Explanation:
     name: str
     value: Any = field(repr=False)
     source: str
-    """``"row"``, ``"default"``, ``"override"``, or, for a stored value that its field cannot
-    read, ``"last known good"``."""
+    """``"row"``, ``"file"``, ``"default"``, ``"override"``; for a stored value that its field
+    cannot read ``"last known good"`` or ``"default"``, and for a secret that no key opens
+    ``"unreadable"``: it is empty."""
     who: str | None = None
     """Who changed it last; None: not recorded."""
     when: datetime | None = None
@@ -298,7 +300,9 @@ class ConfigManager:
         Raises:
             ValidationError: the value is refused; nothing has changed.
         """
-        self.set_settings(**{name: value})
+        values = self._model().masked({name: value})
+        del value  # which an error report would show
+        self.set_settings(**values)
 
     def set_settings(self, /, **values: Any) -> None:
         """Validate several values and save them to the row in one transaction: all or nothing.
@@ -306,14 +310,18 @@ class ConfigManager:
         Raises:
             ValidationError: with each refused setting and why; nothing has changed.
         """
+        values = self._model().masked(values)
         self._model().write(values)
 
     async def aset_setting(self, name: str, value: Any) -> None:
         """Like ``set_setting``, from a coroutine."""
-        await self.aset_settings(**{name: value})
+        values = self._model().masked({name: value})
+        del value  # as in set_setting
+        await self.aset_settings(**values)
 
     async def aset_settings(self, /, **values: Any) -> None:
         """Like ``set_settings``, from a coroutine."""
+        values = self._model().masked(values)
         # Bound first: asgiref has arguments of its own, and a setting may have any name.
         await sync_to_async(partial(self.set_settings, **values))()
 
@@ -488,11 +496,20 @@ class ConfigManager:
 
     def _report_unreadable(self, snapshot: Snapshot, previous: Snapshot | None) -> None:
         known = previous._unreadable if previous else {}
-        if new := sorted(snapshot._unreadable.keys() - known):
+        new = sorted(snapshot._unreadable.keys() - known)
+        secret = [name for name in new if snapshot._unreadable[name] == UNREADABLE]
+        if secret:
+            log.warning(
+                "No key opens the stored secrets %s in %s; until one does they are empty. Put the "
+                "key that sealed them back into SITECONFIG['SECRET_KEYS'].",
+                ", ".join(secret),
+                self._label(),
+            )
+        if other := [name for name in new if name not in secret]:
             log.warning(
                 "The stored values of %s in %s cannot be read by their fields; these settings "
                 "keep their last known or default values. Save them anew.",
-                ", ".join(new),
+                ", ".join(other),
                 self._label(),
             )
 
@@ -707,6 +724,7 @@ class ConfigManager:
     def _override(self, values: Mapping[str, Any]) -> Mapping[str, Any]:
         """Let every reader see these values until ``_restore``, which takes what is returned."""
         model = self._model()
+        values = model.masked(values)
         layer = {model.setting_name(name): freeze(value) for name, value in values.items()}
         with self._state.lock:
             self._state.overrides += (layer,)

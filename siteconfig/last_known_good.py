@@ -19,6 +19,7 @@ from django.core import serializers
 from django.core.serializers.json import DjangoJSONEncoder
 
 from siteconfig.conf import conf, model_label
+from siteconfig.secret import UNREADABLE, unreadable_secrets
 from siteconfig.snapshot import Snapshot
 
 if TYPE_CHECKING:
@@ -46,10 +47,11 @@ def path_of(model: type[ConfigModel]) -> Path | None:
 def keep(model: type[ConfigModel], snapshot: Snapshot) -> None:
     """Write what is now known to be good, unless the file says so already; never raises.
 
-    A row that is missing, or that a field could not read, is not: the file stays as it is.
+    A row that is missing, or that a field could not read, is not: the file stays as it is. A
+    secret that no key opens is as good as any: the file has it as it is stored.
     """
     path = path_of(model)
-    if path is None or snapshot._source != "row" or snapshot._unreadable:
+    if path is None or snapshot._source != "row" or {*snapshot._unreadable.values()} - {UNREADABLE}:
         return
     try:
         content = _dumped(model, snapshot)
@@ -136,4 +138,10 @@ def _loaded(model: type[ConfigModel], content: str) -> Snapshot:
     values = {
         name: field.to_python(row.__dict__[name]) for name, field in model.setting_fields().items()
     }
-    return Snapshot(model._meta.label, values, version=row.version, source="file")
+    return Snapshot(
+        model._meta.label,
+        values,
+        version=row.version,
+        source="file",
+        unreadable=unreadable_secrets(values),
+    )

@@ -25,13 +25,15 @@ from siteconfig.exceptions import RowExistsError, did_you_mean, near_names
 from siteconfig.fields import (
     ROW_ID,
     ExtraField,
+    SecretField,
     SingleRowKey,
     VersionField,
     is_storable_text,
     validate_json,
     validate_json_object,
 )
-from siteconfig.row import RowReader
+from siteconfig.row import TEXTS, RowReader
+from siteconfig.secret import Secret
 from siteconfig.signals import bulk_write_done, bulk_write_starts
 from siteconfig.snapshot import EXTRA, Snapshot, same
 
@@ -127,6 +129,29 @@ class ConfigModel(SingletonModel):
         return lower
 
     @classmethod
+    def secret_fields(cls) -> dict[str, SecretField]:
+        """The same, of the secret settings only."""
+        fields = cls.setting_fields().items()
+        return {name: field for name, field in fields if isinstance(field, SecretField)}
+
+    @classmethod
+    def masked(cls, values: Mapping[str, Any]) -> dict[str, Any]:
+        """``values``, by name in any case, with each text for a secret setting as a ``Secret``.
+
+        So that no error report shows it as the variable of a function here.
+        """
+        return {
+            name: Secret(str(value))
+            if cls._is_plain(value) and cls.setting_name(name) in cls.secret_fields()
+            else value
+            for name, value in values.items()
+        }
+
+    @staticmethod
+    def _is_plain(value: Any) -> bool:
+        return isinstance(value, str | int | float | Decimal) and not isinstance(value, Secret)
+
+    @classmethod
     def default_snapshot(cls) -> Snapshot:
         """The settings as long as there is no row."""
         values = {name: default_of(field) for name, field in cls.setting_fields().items()}
@@ -172,16 +197,16 @@ class ConfigModel(SingletonModel):
         """
         using = router.db_for_write(cls)
         with transaction.atomic(using=using):
-            cls._lock_row(using)
+            cls._make_and_lock_row(using)
             row = cls._from_snapshot(cls.read(transaction.get_connection(using)), using)
-            assigned = row._assign(values)
+            assigned = row._assign(cls.masked(values))
             # What is assigned is written even if it seems to be stored already: a value that
             # could not be read stands for another.
             row.save(using=using, update_fields=assigned | row._changed_fields())
 
     @classmethod
-    def _lock_row(cls, using: str) -> None:
-        """Make other writers wait until this transaction ends; make the row if there is none.
+    def _lock_row(cls, using: str) -> bool:
+        """Make other writers wait until this transaction ends; whether there is a row.
 
         By an UPDATE that changes nothing: unlike ``select_for_update`` it locks on SQLite too,
         where it also spares the transaction from starting as a reader that cannot become a
@@ -189,10 +214,14 @@ class ConfigModel(SingletonModel):
         """
         # Not by the model's own QuerySet, which would announce it.
         rows: models.QuerySet[Any] = models.QuerySet(cls, using=using)
-        row = rows.filter(pk=ROW_ID)
-        if not row.update(version=F("version")):
+        return bool(rows.filter(pk=ROW_ID).update(version=F("version")))
+
+    @classmethod
+    def _make_and_lock_row(cls, using: str) -> None:
+        if not cls._lock_row(using):
+            rows: models.QuerySet[Any] = models.QuerySet(cls, using=using)
             rows.bulk_create([cls()], ignore_conflicts=True)
-            row.update(version=F("version"))
+            cls._lock_row(using)
 
     @classmethod
     def _from_snapshot(cls, snapshot: Snapshot, using: str | None) -> Self:
@@ -359,7 +388,10 @@ def converted(field: models.Field[Any, Any], value: Any) -> Any:
     ):
         # int() would make 1 of True and 4 of 4.5.
         raise refused
-    if isinstance(field, models.CharField | models.TextField) and not is_text(value):
+    if isinstance(value, Secret) and not isinstance(field, SecretField):
+        # It may have come here by mistake; str() of it says that it has not.
+        raise ValidationError(gettext("This is a secret, which is not stored in plain."), "secret")
+    if isinstance(field, TEXTS) and not is_text(value):
         raise refused
     if isinstance(field, ExtraField):
         validate_json_object(value)  # a field that may be blank does not validate []
@@ -380,10 +412,14 @@ def is_text(value: Any) -> bool:
 
 
 def _stored_value(field: models.Field[Any, Any], value: Any) -> Any:
+    """By what the values of two moments are to be compared."""
     try:
-        return field.get_prep_value(value)
+        value = field.get_prep_value(value)
     except (TypeError, ValueError):
         return value  # an expression, or what the database will refuse
+    if isinstance(value, Secret) and value.is_unreadable:
+        return value.stored  # differs from an empty one, which clears it
+    return value
 
 
 class LogLevel(models.TextChoices):
@@ -416,12 +452,12 @@ class SiteConfiguration(ConfigModel):
         default="",
         help_text=_("Where visitors can write to. Empty: no address is shown."),
     )
-    api_key = models.CharField(
+    api_key = SecretField(
         _("API key"),
         max_length=200,
         blank=True,
         default="",
-        help_text=_("The key sent with requests to the external service. Empty: none is sent."),
+        help_text=_("The key sent with requests to the external service. Not set: none is sent."),
     )
     timeout = models.PositiveIntegerField(
         _("timeout"),

@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, quote_plus
 
 from siteconfig.config_manager import Held, held_values
+from siteconfig.secret import Secret
 from siteconfig.snapshot import EXTRA
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-#: A setting is secret if one of the words of its name is one of these.
+#: A setting that is no SecretField is secret if one of the words of its name is one of these.
 SECRET_WORDS = frozenset(
     (
         *("apikey", "auth", "authorization", "credential", "credentials", "dsn", "key", "pass"),
@@ -67,11 +68,13 @@ class Redactor:
 
 
 def secrets(values: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    """The secret settings in ``values``, fields and extra: name and value."""
+    """The secret settings in ``values``, by their type or their name, fields and extra."""
     extra = values.get(EXTRA)
     for name, value in [*values.items(), *(extra.items() if isinstance(extra, dict) else ())]:
-        if isinstance(value, str) and len(value) >= SHORTEST and is_secret_name(name):
-            yield name, value
+        if not isinstance(value, str) or len(value) < SHORTEST:
+            continue
+        if isinstance(value, Secret) or is_secret_name(name):
+            yield name, str(value)
 
 
 def forms(value: str) -> set[str]:

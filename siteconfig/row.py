@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 from django.db import models
 
-from siteconfig.fields import ROW_ID, ExtraField
+from siteconfig.fields import ROW_ID, ExtraField, SecretField
+from siteconfig.secret import Secret, unreadable_secrets
 from siteconfig.snapshot import Snapshot, freeze, same
 
 if TYPE_CHECKING:
@@ -58,7 +59,8 @@ class RowReader:
         """The settings that a stored row says.
 
         A stored value that its field cannot read leaves that setting as it was in ``previous``,
-        else as it was last known to be, else at its default.
+        else as it was last known to be, else at its default. But a secret that no key opens is
+        empty, and is to be written back as it is stored.
         """
         if stored is None:
             return self.model.default_snapshot()
@@ -82,6 +84,7 @@ class RowReader:
                 held = "default" if fallback._source == "default" else "last known good"
                 unreadable[name] = fallback._unreadable.get(name, held)
                 values[name] = fallback.get(name)
+        unreadable |= unreadable_secrets(values)
         del values["id"]
         version = values.pop("version")
         return Snapshot(
@@ -93,7 +96,10 @@ class RowReader:
         )
 
     def _unchanged(self, stored: tuple[Any, ...], previous: Snapshot | None) -> dict[str, Any]:
-        """The settings of ``previous`` that are stored as they were then."""
+        """The settings of ``previous`` that are stored as they were then.
+
+        But for secrets: the keys may be others by now.
+        """
         if previous is None or previous._stored is None:
             return {}
         columns = zip(self._columns, previous._stored, stored, strict=True)
@@ -101,8 +107,12 @@ class RowReader:
         return {
             name: value
             for name, value in previous.items()
-            if name in names and name not in previous._unreadable
+            if name in names and name not in previous._unreadable and not isinstance(value, Secret)
         }
+
+
+#: The kinds of fields that hold text.
+TEXTS = (models.CharField, models.TextField, SecretField)
 
 
 def checked(field: models.Field[Any, Any], stored: Any, value: Any) -> Any:
@@ -112,7 +122,7 @@ def checked(field: models.Field[Any, Any], stored: Any, value: Any) -> Any:
         Exception: it does not.
     """
     is_json = isinstance(field, models.JSONField)
-    if isinstance(stored, bytes) and isinstance(field, models.CharField | models.TextField):
+    if isinstance(stored, bytes) and isinstance(field, TEXTS):
         raise TypeError("The column of a text holds bytes.")
     if value is None and not field.null and not (is_json and stored is not None):
         raise ValueError("The column holds NULL.")

@@ -274,7 +274,7 @@ MUTANTS = [
     Mutant(
         "writers do not wait for each other",
         "models",
-        "            cls._lock_row(using)\n",
+        "            cls._make_and_lock_row(using)\n",
         "            cls.objects.get_or_create(pk=1)\n",
     ),
     Mutant(

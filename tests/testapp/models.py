@@ -8,6 +8,7 @@ from decimal import Decimal
 from django.core.exceptions import ValidationError
 from django.db import models
 
+from siteconfig.fields import SecretField
 from siteconfig.models import ConfigModel
 
 
@@ -25,6 +26,7 @@ class ShopConfig(ConfigModel):
     low = models.IntegerField(default=1)
     high = models.IntegerField(default=10)
     changed = models.DateTimeField(auto_now=True, null=True)
+    voucher = SecretField(blank=True)  # a name that tells nothing
 
     class Meta:
         # Not the base's Meta: what keeps the table to one row must not depend on it.
