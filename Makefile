@@ -43,7 +43,7 @@ requirements: ## Pin requirements.txt anew from pyproject.toml with uv; ARGS=--u
 	$(UV) pip compile --quiet --universal --python-version 3.11 --group dev --no-emit-index-url \
 		--custom-compile-command "make requirements" --output-file requirements.txt $(ARGS) pyproject.toml
 
-clean: ## Remove the environment and all caches; db.sqlite3, .secret-key and site.log stay
+clean: ## Remove the environment and all caches; the site's database, keys and log stay
 	rm -rf $(VENV) build dist .coverage htmlcov .hypothesis
 	rm -rf .mypy_cache .pytest_cache .ruff_cache .import_linter_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

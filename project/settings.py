@@ -1,9 +1,10 @@
 """Settings of the reference site, for a machine of one's own: it listens on loopback only.
 
 Environment: ``DJANGO_DEBUG=1`` turns debug pages on, ``DJANGO_SECRET_KEY`` gives the key,
-``SITECONFIG_DEMO_DB`` and ``SITECONFIG_DEMO_LOG`` put the database and the log file elsewhere. The
-database may also be a PostgreSQL, ``postgresql://user:password@host:port/name``, and
-``SITECONFIG_DEMO_REDIS`` names a Redis or Valkey by which to tell other processes of changes.
+``SITECONFIG_SECRET_KEYS`` those of secret settings. ``SITECONFIG_DEMO_DB`` and
+``SITECONFIG_DEMO_LOG`` put the database and the log file elsewhere. The database may also be a
+PostgreSQL, ``postgresql://user:password@host:port/name``, and ``SITECONFIG_DEMO_REDIS`` names a
+Redis or Valkey by which to tell other processes of changes.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from project.database import database
-from project.secret_key import secret_key
+from project.secret_key import fernet_key, secret_key
 
 BASE_DIR = Path(__file__).resolve().parent.parent
 
@@ -75,6 +76,8 @@ FIXTURE_DIRS = [BASE_DIR / "fixtures"]
 SITECONFIG: dict[str, Any] = {
     "LOG_FILE": os.environ.get("SITECONFIG_DEMO_LOG") or str(BASE_DIR / "site.log"),
 }
+if "SITECONFIG_SECRET_KEYS" not in os.environ:
+    SITECONFIG["SECRET_KEYS"] = [secret_key(BASE_DIR / ".fernet-key", fernet_key)]
 if redis_url := os.environ.get("SITECONFIG_DEMO_REDIS"):
     SITECONFIG |= {"TRANSPORT": "redis", "REDIS_URL": redis_url}
 

@@ -16,6 +16,7 @@ from django.views.decorators.http import require_POST, require_safe
 from siteconfig import ConfigManager, Logger
 from siteconfig.conf import get_model
 from siteconfig.exceptions import did_you_mean, near_names
+from siteconfig.fields import SecretField
 from siteconfig.snapshot import EXTRA
 
 if TYPE_CHECKING:
@@ -27,8 +28,8 @@ if TYPE_CHECKING:
     from project.http import SiteRequest
     from siteconfig.snapshot import Snapshot
 
-#: Settings whose values no page of this site shows.
-SECRET = frozenset({"api_key"})
+#: Parameters of a refusal that do not repeat the value.
+HARMLESS: tuple[str, ...] = ("limit_value", "why")
 
 
 @require_safe
@@ -86,7 +87,8 @@ def _rows(config: Snapshot) -> Iterator[dict[str, Any]]:
     fields = get_model().setting_fields()
     for name in sorted(fields, key=EXTRA.__eq__):  # that one last, the others as they are
         field, value = fields[name], config[name]
-        if name in SECRET:
+        if isinstance(field, SecretField):
+            # Not even its end, as the admin does: the page is open to everybody.
             shown = "set" if value else "not set"
         elif name == EXTRA:
             # Code decides what is in there, so only the names are for everyone's eyes.
@@ -181,7 +183,7 @@ def _message(error: ValidationError, field: Field[Any, Any] | None) -> str:
     """Why a value is refused, in Django's words unless they repeat the value."""
     if not error.params:
         return str(error.message)
-    told = {name: error.params[name] for name in ("limit_value",) if name in error.params}
+    told = {name: error.params[name] for name in HARMLESS if name in error.params}
     if error.code in ("max_length", "min_length"):
         told["show_value"] = error.params["show_value"]  # a length here; elsewhere the value
     try:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from asgiref.sync import async_to_sync
+from cryptography.fernet import Fernet
 from django.contrib.auth import authenticate, get_user_model
 from django.core.files.uploadedfile import SimpleUploadedFile
 from django.core.management import call_command
@@ -20,7 +21,7 @@ from django.test import AsyncClient, Client
 from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 
-from project.secret_key import secret_key
+from project.secret_key import fernet_key, secret_key
 from siteconfig import config
 from siteconfig.models import SiteConfiguration
 from siteconfig.testing import override_config
@@ -412,6 +413,14 @@ class TestUpdate:
         assert response.json() == {"errors": {name: [message]}}
         assert CANARY[:8] not in response.content.decode() + caplog.text
 
+    def test_says_what_a_secret_needs(self, editor, settings):
+        """A key, and how to make one; without the value."""
+        settings.SITECONFIG = {"SECRET_KEYS": []}
+        response = post_json(editor, {"api_key": CANARY})
+        assert response.status_code == 400
+        assert "Make a key with: python -c" in response.json()["errors"]["api_key"][0]
+        assert CANARY not in response.content.decode()
+
 
 class TestMaintenance:
     def test_visitors_get_the_maintenance_page(self, get):
@@ -607,6 +616,12 @@ class TestSecretKey:
         assert secret_key(path) == key
         assert stat.S_IMODE(path.stat().st_mode) == 0o600
         assert list(tmp_path.iterdir()) == [path]
+
+    def test_the_key_of_secret_settings_is_made_in_the_same_way(self, tmp_path: Path):
+        """What is sealed today is opened tomorrow."""
+        key = secret_key(tmp_path / "key", fernet_key)
+        Fernet(key)
+        assert secret_key(tmp_path / "key", fernet_key) == key
 
     def test_processes_that_start_at_once_get_the_same(self, tmp_path: Path):
         """One wins, and the others read what it wrote."""
