@@ -9,19 +9,22 @@ from django.conf import settings
 from django.core.checks import CheckMessage, Error, Tags, Warning
 from django.core.checks import register as register_check
 from django.core.exceptions import ImproperlyConfigured
-from django.db import connections, router
+from django.db import Error as DatabaseError
+from django.db import connections, router, transaction
 from solo import settings as solo_settings
 
-from siteconfig import conf, transports
+from siteconfig import conf, crypto, transports
 from siteconfig.config_manager import ConfigManager
 from siteconfig.exceptions import did_you_mean, near_names
+from siteconfig.fields import SecretField
 from siteconfig.handlers import CAN_ROTATE
 from siteconfig.logger import FORMATTERS
 from siteconfig.models import ConfigModel, ConfigQuerySet
+from siteconfig.sealing import State, states
 from siteconfig.snapshot import Snapshot
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from django.db import models
 
@@ -30,7 +33,9 @@ def register() -> None:
     """Hand the checks to Django; doing it twice is harmless."""
     for check in (check_settings, check_model_setting, check_solo_cache, check_transport):
         register_check(Tags.compatibility)(check)
+    register_check(Tags.security)(check_secret_keys)
     register_check(Tags.models)(check_config_models)
+    register_check(Tags.database)(check_stored_secrets)
 
 
 def check_settings(**kwargs: Any) -> list[CheckMessage]:
@@ -164,6 +169,83 @@ def check_transport(**kwargs: Any) -> list[CheckMessage]:
     ]
 
 
+def check_secret_keys(**kwargs: Any) -> list[CheckMessage]:
+    """Secrets can be sealed and opened, if a config model has any."""
+    if crypto.has_keys():
+        return list(check_given_keys())
+    models = " and ".join(model._meta.label for model in secret_models())
+    if not models:
+        return []
+    install = "" if crypto.is_available() else f"Run: {crypto.INSTALL} "
+    return [
+        Warning(
+            f"{models} can store no secret: there is no key to seal it with, and none is stored "
+            f"in plain.",
+            hint=f"{install}{crypto.HOW_TO_GIVE_A_KEY}",
+            id="siteconfig.W018",
+        )
+    ]
+
+
+def check_given_keys() -> Iterator[CheckMessage]:
+    """The keys that are given can be used. None is shown."""
+    problems = [f"{problem} What it sealed reads as empty." for problem in crypto.bad_keys()]
+    hint = f"Mend or remove it. {crypto.HOW_TO_GIVE_A_KEY}"
+    if not crypto.is_available():
+        problems = ["There are keys for secrets, but the package cryptography is not installed."]
+        hint = f"Run: {crypto.INSTALL}"
+    for problem in problems:
+        yield Error(problem, hint=hint, id="siteconfig.E014")
+
+
+def check_stored_secrets(
+    *, databases: Sequence[str] | None = None, **kwargs: Any
+) -> list[CheckMessage]:
+    """Every stored secret is sealed with the newest key."""
+    return [
+        message
+        for model in secret_models()
+        if router.db_for_write(model) in (databases or ())
+        for message in check_secrets_of(model)
+    ]
+
+
+def check_secrets_of(model: type[ConfigModel]) -> Iterator[CheckMessage]:
+    try:
+        # In a savepoint, should there be a transaction: on PostgreSQL it would else be spoilt.
+        with transaction.atomic(using=router.db_for_write(model)):
+            found = states(model)
+    except DatabaseError:
+        return  # before migrate, the table or a column is missing
+    for name, state in found.items():
+        if state is State.UNREADABLE:
+            # No error, which would keep a copy of the database without its keys from migrate.
+            yield Warning(
+                f"The secret {state.value}, and so it reads as empty.",
+                hint='Put the key that sealed it back into SITECONFIG["SECRET_KEYS"], or, if it '
+                "is lost, set the setting anew.",
+                obj=model.secret_fields()[name],
+                id="siteconfig.W016",
+            )
+        elif state.is_outdated:
+            yield Warning(
+                f"The secret {state.value}.",
+                hint=crypto.obstacle() or "Run: manage.py siteconfig rotate-keys",
+                obj=model.secret_fields()[name],
+                id="siteconfig.W015",
+            )
+
+
+def secret_models() -> list[type[ConfigModel]]:
+    """The config models that have secret settings and a table of their own."""
+    models: list[Any] = apps.get_models()
+    return [
+        model
+        for model in models
+        if issubclass(model, ConfigModel) and not model._meta.proxy and model.secret_fields()
+    ]
+
+
 def check_config_models(*, app_configs: Any = None, **kwargs: Any) -> list[CheckMessage]:
     """Every field of every config model can be a setting."""
     configs = apps.get_app_configs() if app_configs is None else app_configs
@@ -194,6 +276,8 @@ RESERVED = {*dir(ConfigManager), *dir(Snapshot), "version"}
 
 
 def check_field(field: models.Field[Any, Any]) -> Iterator[CheckMessage]:
+    if isinstance(field, SecretField):
+        yield from check_secret_field(field)
     if field.attname in RESERVED:
         yield Error(
             f"A setting cannot be called {field.attname!r}: ConfigManager and Snapshot have an "
@@ -223,6 +307,36 @@ def check_field(field: models.Field[Any, Any]) -> Iterator[CheckMessage]:
     if value != default:
         kinds = f"of type {type(default).__name__}; the field holds {type(value).__name__}"
         yield wrong_default(field, f"is {kinds}")
+
+
+#: The options that a SecretField cannot have, and why.
+NOT_FOR_SECRETS = {
+    "default": "the secret would be in the source code.",
+    "db_default": "the secret would be in the source code, and in plain in the table.",
+    "choices": "the secret would be in the source code, and in the form.",
+    "unique": "each time a secret is sealed the text is another.",
+    "db_index": "each time a secret is sealed the text is another.",
+}
+
+
+def check_secret_field(field: SecretField) -> Iterator[CheckMessage]:
+    """None of its options gives the secret away, or asks of the database what it cannot do."""
+    has_default = field.has_default() and field.default not in ("", None)
+    given = {
+        "default": has_default,
+        "db_default": field.has_db_default(),
+        "choices": field.choices is not None,
+        "unique": field.unique,
+        "db_index": field.db_index,  # type: ignore[attr-defined] # missing in the stubs
+    }
+    for option, why in NOT_FOR_SECRETS.items():
+        if given[option]:
+            yield Error(
+                f"A SecretField cannot have the option {option}: {why}",
+                hint=f"Remove {option}=..., and set the setting itself.",
+                obj=field,
+                id="siteconfig.E017",
+            )
 
 
 def wrong_default(field: models.Field[Any, Any], problem: str) -> CheckMessage:

@@ -13,7 +13,9 @@ from django.db import Error as DatabaseError
 from django.utils.timezone import now
 
 from siteconfig import fleet
+from siteconfig.exceptions import SecretKeyError
 from siteconfig.models import ConfigModel
+from siteconfig.sealing import State, seal_anew
 
 if TYPE_CHECKING:
     from django.core.management.base import CommandParser
@@ -30,9 +32,12 @@ class Command(BaseCommand):
         status.add_argument(
             "--json", dest="as_json", action="store_true", help="as one JSON object a model"
         )
+        verbs.add_parser(
+            "rotate-keys", help="Seal every stored secret with the newest key, the first one."
+        )
 
     def handle(self, *args: Any, verb: str, **options: Any) -> None:
-        {"status": self.status}[verb](**options)
+        {"status": self.status, "rotate-keys": self.rotate_keys}[verb](**options)
 
     def status(self, *, as_json: bool, **options: Any) -> None:
         """Print the fleet of each config model. Exits with 1 if a process is behind."""
@@ -44,6 +49,34 @@ class Command(BaseCommand):
             self.stdout.write(_as_json(report) if as_json else "\n".join(_as_text(report)))
         if any(report.behind for report in reports):
             raise CommandError("Not every process has read the settings as they are.", returncode=1)
+
+    def rotate_keys(self, **options: Any) -> None:
+        """Seal every secret anew. Exits with 1 if no key opens one; that one is left as it is."""
+        left = False
+        for model in config_models():
+            try:
+                before = seal_anew(model)
+            except (SecretKeyError, DatabaseError) as error:
+                raise CommandError(f"{model._meta.label}: {error}") from error
+            for name, state in before.items():
+                self.stdout.write(f"{model._meta.label}: {name} {OUTCOMES[state]}")
+                left |= state is State.UNREADABLE
+        if left:
+            raise CommandError(
+                "Put the keys that sealed what was left back into SITECONFIG['SECRET_KEYS'], after "
+                "the newest, and run this again.",
+                returncode=1,
+            )
+
+
+#: What has become of a secret that was sealed so.
+OUTCOMES = {
+    State.EMPTY: "is not set",
+    State.NEWEST: "was sealed with the newest key already",
+    State.OLDER: "is now sealed with the newest key",
+    State.PLAIN: "was stored in plain and is now sealed",
+    State.UNREADABLE: "was left as it is: no key opens it",
+}
 
 
 def config_models() -> list[type[ConfigModel]]:
