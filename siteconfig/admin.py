@@ -17,6 +17,7 @@ from siteconfig.config_manager import ConfigManager
 from siteconfig.fields import ROW_ID
 from siteconfig.fleet import report
 from siteconfig.models import SiteConfiguration
+from siteconfig.secret import Secret
 from siteconfig.snapshot import EXTRA
 
 if TYPE_CHECKING:
@@ -53,6 +54,8 @@ class ConfigAdmin(SingletonModelAdmin):
         form_url: str = "",
         extra_context: dict[str, Any] | None = None,
     ) -> HttpResponse:
+        if request.method == "POST":
+            self._hide_posted_secrets(request)
         # Not solo's, which makes the row when the page is only looked at.
         context = {
             "title": capfirst(self.opts.verbose_name),
@@ -64,6 +67,35 @@ class ConfigAdmin(SingletonModelAdmin):
             **(extra_context or {}),
         }
         return admin.ModelAdmin.change_view(self, request, object_id, form_url, context)
+
+    def _hide_posted_secrets(self, request: Any) -> None:
+        """Keep what was typed in out of the error report, should there be one."""
+        names = [field.name for field in self.model.secret_fields().values()]
+        posted = request.POST.copy()
+        for name in posted.keys() & names:
+            posted.setlist(name, map(Secret, posted.getlist(name)))
+        posted._mutable = False
+        request.POST = posted
+
+    def render_change_form(
+        self,
+        request: HttpRequest,
+        context: Any,
+        add: bool = False,
+        change: bool = False,
+        form_url: str = "",
+        obj: Any = None,
+    ) -> Any:
+        """Django's, with each secret described, in place of a value that a page might show.
+
+        Read-only fields, which is all that those see who may only view, show an instance's value
+        without asking a form field or a widget. Nothing is saved any more when a page is made.
+        """
+        for name in self.model.secret_fields():
+            secret = getattr(obj, name, None)
+            if isinstance(secret, Secret):
+                setattr(obj, name, secret.described())
+        return super().render_change_form(request, context, add, change, form_url, obj)
 
     def _fleet(self) -> Report | None:
         """Which processes have read the settings as they are; None: it cannot be told."""
