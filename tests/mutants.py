@@ -575,6 +575,56 @@ MUTANTS = [
         "may_have_changed = is_hint",
         ("test_quiet",),
     ),
+    Mutant(
+        "a secret shows itself",
+        "secret",
+        'return "<Secret: set>" if self else "<Secret: not set>"',
+        "return str.__repr__(self)",
+    ),
+    Mutant(
+        "an empty secret matches nothing given",
+        "secret",
+        "if not self or given is None:",
+        "if given is None:",
+    ),
+    Mutant(
+        "without a key a secret is stored in plain",
+        "crypto",
+        "        raise SecretKeyError(why)\n",
+        "        return str(secret)\n",
+    ),
+    Mutant(
+        "a wrong key loses the secret",
+        "fields",
+        "return Secret.unreadable(str(text)) if plain is None",
+        "return Secret() if plain is None",
+    ),
+    Mutant(
+        "an unchanged secret is sealed anew",
+        "fields",
+        "        if is_same_again(held, value):\n            value = held\n",
+        "",
+    ),
+    Mutant(
+        "an empty input clears the secret",
+        "widgets",
+        "if not text and not given.is_cleared and is_held(initial):",
+        "if False:",
+    ),
+    Mutant(
+        "a viewer sees the secret",
+        "admin",
+        "setattr(obj, name, secret.described())",
+        "pass",
+    ),
+    Mutant(
+        "an error report shows what was to be stored",
+        "config_manager",
+        "        values = self._model().masked({name: value})\n"
+        "        del value  # which an error report would show\n"
+        "        self.set_settings(**values)\n",
+        "        self.set_settings(**{name: value})\n",
+    ),
 ]
 
 
