@@ -72,7 +72,7 @@ class TestWhatIsShown:
     ) -> None:
         """And there is a box to clear it if there is something to clear."""
         page = str(KeyForm(instance=SiteConfiguration(api_key=secret))["api_key"])
-        assert re.search(r'<span id="id_api_key_state">(.*?)</span>', page)[1] == text  # type: ignore[index] # it is there
+        assert re.search(r'<span class="help" id="id_api_key_state">(.*?)</span>', page)[1] == text  # type: ignore[index] # it is there
         assert ('name="api_key-clear"' in page) == has_box
 
     def test_everything_has_a_label(self, row: SiteConfiguration) -> None:
