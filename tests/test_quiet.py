@@ -153,6 +153,9 @@ class Outcome:
         )
 
 
+LIVE = "[one.pid for one in report(SiteConfiguration).processes if one.is_live]"
+
+
 class Site:
     """The processes and servers of one site, and what can befall them."""
 
@@ -268,12 +271,14 @@ class Site:
         """What is not as it should be when all is over."""
         faults = [text for reader in self.readers for text in reader.run("errors.texts")]
         self.writer.run("from siteconfig.fleet import report")
-        # Who could not note itself tries again, after pauses of up to LONGEST.
-        self.writer.run(f"fleet = report(SiteConfiguration, {LONGEST + ROOM})")
-        live = set(self.writer.run("[one.pid for one in fleet.processes if one.is_live]"))
         pids = {process.pid for process in (self.writer, *self.readers)}
-        if not pids <= live:
-            faults.append(f"{pids - live} are not in the fleet view")
+        # Who could not note itself tries again, after pauses of up to LONGEST.
+        deadline = time.monotonic() + LONGEST + ROOM
+        while missing := pids - set(self.writer.run(LIVE)):
+            if time.monotonic() > deadline:
+                faults.append(f"{missing} are not in the fleet view")
+                break
+            time.sleep(0.05)
         return faults
 
     # Faults

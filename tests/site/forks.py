@@ -111,6 +111,8 @@ def main() -> None:
                 return child(number)
             children.append(pid)
         ends.update(os.waitpid(pid, 0)[1] for pid in children)
+        if set(ends) != {0}:
+            break  # it is known now, and those that hang take their time
     over.set()
     for thread in threads:
         thread.join()
