@@ -392,7 +392,7 @@ MUTANTS = [
     Mutant(
         "there is no poll",
         "watcher",
-        "            self._poll_at = now + max(SHORTEST_GAP, interval)\n",
+        "            self._poll_at = now + max(SHORTEST_POLL, interval)\n",
         "            self._poll_at = inf\n",
         FAILPOINTS,
     ),
@@ -535,6 +535,13 @@ MUTANTS = [
         "a connection that is half open is waited for",
         "connections",
         '    if vendor == "postgresql":\n        _limit_waiting(connection)\n',
+        "",
+        FAILPOINTS,
+    ),
+    Mutant(
+        "a connection whose answer was not waited for is used on",
+        "connections",
+        "                pgconn.finish()\n",
         "",
         FAILPOINTS,
     ),

@@ -12,6 +12,7 @@ from contextlib import suppress
 from html.parser import HTMLParser
 from http.client import HTTPConnection, HTTPException
 from http.cookies import SimpleCookie
+from select import select
 from tempfile import TemporaryFile
 from threading import Condition, Event, Thread
 from typing import TYPE_CHECKING, Any, Self
@@ -115,15 +116,21 @@ class Script:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._errors,
-            text=True,
             start_new_session=True,
         )
+        self._said = b""
 
-    def says(self) -> Any:
+    def says(self, patience: float = PATIENCE) -> Any:
         """What it says next."""
         assert self.process.stdout
-        line = self.process.stdout.readline()
-        assert line, self.errors()
+        deadline = time.monotonic() + patience
+        while b"\n" not in self._said:
+            left = deadline - time.monotonic()
+            ready = left > 0 and select([self.process.stdout], [], [], left)[0]
+            more = os.read(self.process.stdout.fileno(), 65536) if ready else b""
+            assert more, self.errors()
+            self._said += more
+        line, _, self._said = self._said.partition(b"\n")
         return json.loads(line)
 
     def go_on(self) -> None:

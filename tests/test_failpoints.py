@@ -324,9 +324,12 @@ class TestListenAndRead:
             if order.endswith("told"):
                 elsewhere.commit(45)
             pause.released.set()
-            while held() != 45:
-                watcher.ensure(SiteConfiguration)  # Redis is asked again at each turn
-                sleep(0.001)
+
+            def is_held_after_a_wake() -> bool:
+                watcher.ensure(SiteConfiguration)  # Redis is tried again at each turn
+                return held() == 45
+
+            wait_until(is_held_after_a_wake)
 
     @through("postgres")
     def test_a_hint_that_comes_with_the_answer_of_a_look(

@@ -7,6 +7,7 @@ import json
 import os
 import signal
 import sys
+import time
 import traceback
 import warnings
 from collections import Counter
@@ -33,7 +34,6 @@ def write_in_children(number: int, database: str) -> list[int]:
         if not (pid := os.fork()):
             status = 1
             try:
-                signal.alarm(PATIENCE)  # ends it, if it hangs
                 assert open_files(database) == []
                 config.set_setting("timeout", timeout)
                 status = 0
@@ -41,10 +41,21 @@ def write_in_children(number: int, database: str) -> list[int]:
                 traceback.print_exc()
             finally:
                 os._exit(status)
-        ends.append(os.waitpid(pid, 0)[1])
-        if ends[-1] == 0:
-            wait_for(timeout)
+        ends.append(end_of(pid))
+        if ends[-1] != 0:
+            break
+        wait_for(timeout)
     return ends
+
+
+def end_of(pid: int) -> int:
+    """The exit status of a child, which is killed if it hangs."""
+    deadline = time.monotonic() + PATIENCE
+    while (ended := os.waitpid(pid, os.WNOHANG))[0] == 0:
+        if time.monotonic() > deadline:
+            os.kill(pid, signal.SIGKILL)
+        time.sleep(0.001)
+    return ended[1]
 
 
 def open_files(path: str) -> list[str]:
@@ -86,7 +97,6 @@ def main() -> None:
         connection.close()
 
     def child(number: int) -> None:
-        signal.alarm(PATIENCE)  # ends it, if it hangs
         assert config.timeout == 30
         Logger().info("Child %s", number)
         if number % 10:
@@ -96,6 +106,7 @@ def main() -> None:
     # A connection of the main thread's, which each child has a copy of.
     connection.ensure_connection()
     wait_for(30)
+    sys.setswitchinterval(1e-6)  # so that threads are often stopped while they hold a lock
     gc.freeze()  # what a child's last collection looks at would have to be copied for it
     say("ready")
     sys.stdin.readline()
@@ -110,7 +121,7 @@ def main() -> None:
             if not (pid := os.fork()):
                 return child(number)
             children.append(pid)
-        ends.update(os.waitpid(pid, 0)[1] for pid in children)
+        ends.update(map(end_of, children))
         if set(ends) != {0}:
             break  # it is known now, and those that hang take their time
     over.set()
