@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from django.contrib import admin
 from django.db import Error as DatabaseError
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
+from django.utils.functional import SimpleLazyObject
 from django.utils.text import capfirst
 from django.utils.timezone import now
 from django.utils.translation import gettext
@@ -63,7 +64,7 @@ class ConfigAdmin(SingletonModelAdmin):
             "skip_object_list_page": True,
             # There is nothing else to go on to: one button, and it stays on the page.
             "show_save_and_continue": False,
-            "fleet": self._fleet(),
+            "fleet": SimpleLazyObject(self._fleet),  # not asked for after a save
             **(extra_context or {}),
         }
         return admin.ModelAdmin.change_view(self, request, object_id, form_url, context)

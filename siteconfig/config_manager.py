@@ -29,8 +29,8 @@ from typing import TYPE_CHECKING, Any, ClassVar, NoReturn, Protocol, cast, final
 
 from asgiref.sync import sync_to_async
 from django.core.exceptions import ImproperlyConfigured
+from django.db import DataError, InterfaceError, connections, router
 from django.db import Error as DatabaseError
-from django.db import InterfaceError, connections, router
 
 from siteconfig import conf
 from siteconfig.connections import (
@@ -455,7 +455,8 @@ class ConfigManager:
                     # Its own connection may still read, if only for itself.
                     return self._transaction_view(self._enlist(transaction))
                 if state.generation == generation:  # else somebody knows better by now
-                    self._note_failure(error, pause=isinstance(error, DatabaseError | TimeoutError))
+                    is_away = isinstance(error, DatabaseError | TimeoutError)
+                    self._note_failure(error, pause=RETRY_INTERVAL if is_away else 0.0)
                 return self._last_known()
             finally:
                 with state.lock:
@@ -532,18 +533,23 @@ class ConfigManager:
             state.defaults = self._model().fallback_snapshot()
         return state.defaults
 
-    def _note_failure(self, error: BaseException, *, pause: bool = False) -> None:
-        """Remember why the row could not be read, and log it: once, then once a minute."""
+    def _note_failure(self, error: BaseException, *, pause: float = 0.0) -> None:
+        """Remember why the row could not be read, and log it: once, then once a minute.
+
+        Args:
+            pause: seconds in which readers do not try again.
+        """
         state = self._state
-        text = f"{type(error).__name__}: {error}".strip()
+        # What a driver says of a value it cannot read shows the value.
+        said = "" if isinstance(error, DataError) else f": {error}"
+        text = f"{type(error).__name__}{said}".strip()
         now = monotonic()
         with state.lock:
             state.error = text
             if pause:
-                # The watcher tries again by itself, and so spares the readers.
-                state.retry_at = inf if state.watch else now + RETRY_INTERVAL
-            said = state.complained_at
-            if log_it := said is None or now - said >= REMIND_INTERVAL:
+                state.retry_at = now + pause
+            last = state.complained_at
+            if log_it := last is None or now - last >= REMIND_INTERVAL:
                 state.complained_at, state.complaining = now, True
         if log_it:
             log.warning(
@@ -657,7 +663,8 @@ class ConfigManager:
                         return False
                     snapshot = reader.snapshot(stored, held)
             except BaseException as error:
-                self._note_failure(error, pause=True)
+                # The watcher tries again by itself, and so spares the readers.
+                self._note_failure(error, pause=inf)
                 raise
             if self._publish(snapshot, generation):
                 self._report_unreadable(snapshot, held)

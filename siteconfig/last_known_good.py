@@ -11,6 +11,7 @@ import logging
 import os
 import stat
 import tempfile
+from contextlib import suppress
 from datetime import datetime, time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -55,7 +56,7 @@ def keep(model: type[ConfigModel], snapshot: Snapshot) -> None:
         return
     try:
         content = _dumped(model, snapshot)
-        if not path.exists() or path.read_text("utf-8") != content:
+        if _present(path) != content:
             _write(path, content)
         _complained.discard(path)
     except Exception as error:  # noqa: BLE001 - it is kept for bad times; the good go on without
@@ -88,6 +89,12 @@ class ExactEncoder(DjangoJSONEncoder):
 
     def default(self, o: Any) -> Any:
         return o.isoformat() if isinstance(o, datetime | time) else super().default(o)
+
+
+def _present(path: Path) -> str | None:
+    with suppress(OSError, ValueError):  # there is none, or it is somebody else's: it is replaced
+        return path.read_text("utf-8")
+    return None
 
 
 def _write(path: Path, content: str) -> None:

@@ -17,14 +17,15 @@ from contextlib import suppress
 from math import inf
 from threading import Event, Lock, RLock, Thread, get_ident
 from time import monotonic
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
+from django.db import Error as DatabaseError
 from django.db import connections, router
 
 from siteconfig import config_manager, transports
 from siteconfig.backoff import Backoff
-from siteconfig.conf import conf
-from siteconfig.config_manager import Watch
+from siteconfig.conf import conf, get_model
+from siteconfig.config_manager import REMIND_INTERVAL, Watch
 from siteconfig.connections import Selector, close, own_connection
 from siteconfig.fleet import Member
 
@@ -180,21 +181,39 @@ class Link:
 
     def _connected(self) -> BaseDatabaseWrapper:
         if self._connection is None:
-            settings_alias = conf.LISTEN_DATABASE if self.transport.name == "postgres" else None
-            connection = self._connection = own_connection(self.alias, settings_alias)
-            connections[self.alias] = connection  # for what this thread does through the ORM
-            connection.ensure_connection()
-            self.transport.open(connection)
+            if (direct := self._direct_alias()) is None or not self._connect(direct):
+                self._connect(None)
             self._hint_at = inf
             # Nobody has kept for us what was said meanwhile.
             for subject in self.subjects.values():
                 subject.start_anew()
-        return self._connection
+        return cast("BaseDatabaseWrapper", self._connection)
+
+    def _direct_alias(self) -> str | None:
+        """What ``LISTEN_DATABASE`` names, if it is about this database: the default model's."""
+        is_its = self.transport.name == "postgres" and conf.LISTEN_DATABASE is not None
+        is_its = is_its and self.alias == router.db_for_write(get_model())
+        return conf.LISTEN_DATABASE if is_its else None
+
+    def _connect(self, direct: str | None) -> bool:
+        """Open the connection and listen; False: the direct way is closed, and there is another."""
+        connection = self._connection = own_connection(self.alias, direct)
+        connections[self.alias] = connection  # for what this thread does through the ORM
+        try:
+            connection.ensure_connection()
+        except DatabaseError as error:
+            if direct is None:
+                raise
+            self.transport.give_up(f"The database {direct!r} cannot be reached: {error}")
+            return False
+        if direct is not None or self._direct_alias() is None:
+            self.transport.open(connection)
+        return True
 
     def _lose(self, error: BaseException) -> None:
         log.debug("The connection to the database %r is given up", self.alias, exc_info=error)
         for subject in self.subjects.values():
-            subject.manager._note_failure(error, pause=True)
+            subject.manager._note_failure(error, pause=inf)
         self.close()
 
     def _tend(self, connection: BaseDatabaseWrapper, fleet_size: int) -> None:
@@ -276,7 +295,7 @@ class Watcher:
         self._lock = Lock()
         self._thread: Thread | None = None
         self._waker: Waker | None = None
-        self._is_exit = False
+        self._is_exit = self._has_complained = False
         self._inherited: list[dict[str, Link]] = []
         # Held while the thread is at work, and while somebody forks.
         self._use = RLock()
@@ -294,6 +313,11 @@ class Watcher:
                 self._waker.wake()
             elif transports.choose(router.db_for_write(sender)) is not None:
                 self._start()
+        except Exception as error:  # noqa: BLE001 - a read of a setting never fails
+            # There is no thread or no descriptor to be had, or no more: the interpreter ends.
+            if not self._has_complained:
+                self._has_complained = True
+                log.warning("Changes by other processes are not noticed: %s", error)
         finally:
             self._lock.release()
 
@@ -307,12 +331,10 @@ class Watcher:
         )
         try:
             thread.start()
-        except RuntimeError as error:
-            # There are none to be had, or no more: the interpreter ends.
-            log.warning("Changes by other processes are not noticed: %s", error)
+        except BaseException:
             waker.close()
-        else:
-            self._thread, self._waker = thread, waker
+            raise
+        self._thread, self._waker = thread, waker
 
     def stop(self, patience: float = EXIT_PATIENCE) -> None:
         """End the thread, and wait for its end, but no more than ``patience`` seconds."""
@@ -361,7 +383,7 @@ class Watcher:
 
 
 def _run(links: dict[str, Link], waker: Waker, use: AbstractContextManager[object]) -> None:
-    member = Member()
+    member, complained_at = Member(), -inf
     try:
         while not waker.is_end and transports.in_use():
             try:
@@ -370,7 +392,9 @@ def _run(links: dict[str, Link], waker: Waker, use: AbstractContextManager[objec
                 # Nobody would start the thread again, so even what follows must not end it. It
                 # is a fault of ours, to be reported.
                 with suppress(BaseException):
-                    log.exception("The watcher failed, and goes on")
+                    if monotonic() - complained_at >= REMIND_INTERVAL:
+                        complained_at = monotonic()
+                        log.exception("The watcher failed, and goes on")
                 with suppress(BaseException):
                     waker.wait(1.0)
     finally:

@@ -75,12 +75,6 @@ MUTANTS = [
         "if orm_refuses() or not is_ours(connections[alias]):",
     ),
     Mutant(
-        "a load in a coroutine uses the ORM there",
-        "config_manager",
-        "if transaction is not None or orm_refuses() or not is_ours(connections[alias]):",
-        "if transaction is not None or not is_ours(connections[alias]):",
-    ),
-    Mutant(
         "own writes are not seen",
         "config_manager",
         "return own[-1] if own else None",
@@ -254,10 +248,17 @@ MUTANTS = [
     Mutant(
         "an override belongs to its thread",
         "config_manager",
-        "            self._state.overrides += (layer,)\n",
-        "            self._state.overrides += (layer,)\n"
-        "        object.__setattr__(self, '__dict__', {})\n        import threading\n"
-        "        self._state.reading.mine = layer\n        self._state.overrides = ()\n",
+        "            self._state.overrides += (layer,)\n            self._settle()\n"
+        "        return layer",
+        "            self._state.overrides += (layer,)\n            self._settle()\n"
+        "            object.__setattr__(self, '__dict__', {})\n"
+        "            self._state.by_name.names = {}\n"
+        "            from threading import current_thread\n"
+        "            everybodys, own = ConfigManager._overridden, current_thread()\n"
+        "            ConfigManager._overridden = lambda self: (\n"
+        "                everybodys(self) if current_thread() is own else {}\n"
+        "            )\n"
+        "        return layer",
     ),
     Mutant(
         "an override asks the database",

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from django.core.exceptions import AppRegistryNotReady, ImproperlyConfigured
-from django.db import OperationalError, connection, transaction
+from django.db import DataError, OperationalError, connection, transaction
 from django.test import override_settings
 
 import siteconfig
@@ -313,6 +313,35 @@ class TestG8NeverFails:
         _ = config.timeout
         assert len(no_database) == 2
         assert len(caplog.records) == 1
+
+    def test_what_cannot_be_read_is_not_quoted(
+        self, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        """A driver's text shows the value, which may be a secret."""
+
+        def read(*args: Any) -> None:
+            raise DataError("timestamp too large: 'canary'")
+
+        monkeypatch.setattr(ConfigModel, "read", read)
+        assert config.timeout == 30
+        assert config.status().last_error == "DataError"
+        assert "canary" not in caplog.text
+
+    @pytest.mark.django_db(transaction=True)
+    def test_a_failed_read_of_a_reader_shuts_out_readers_for_a_moment_only(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """However far away the watcher's next look is: it knows nothing of the failure."""
+        now = [1000.0]
+        monkeypatch.setattr(config_manager, "monotonic", lambda: now[0])
+        config._watched_by(config_manager.Watch("poll"))
+        with monkeypatch.context() as down:
+            down.setattr(ConfigModel, "read", failing_read)
+            config.reload()
+        raw_sql(f"UPDATE {ROW} SET timeout = 45")
+        now[0] += config_manager.RETRY_INTERVAL + 0.1
+        assert config.timeout == 45
+        config._watched_by(None)
 
     def test_a_long_outage_is_mentioned_once_a_minute(
         self,

@@ -36,7 +36,7 @@ from siteconfig.transports import redis as redis_transport
 from siteconfig.transports.base import CHANNEL
 from siteconfig.transports.postgres import Postgres as PostgresTransport
 from siteconfig.transports.redis import Redis as RedisTransport
-from siteconfig.watcher import SHORTEST_GAP, Link, watcher
+from siteconfig.watcher import Link, watcher
 from tests.concurrency import PATIENCE, Failpoint, Started, in_child, in_thread, wait_until
 from tests.elsewhere import (
     LABEL,
@@ -356,8 +356,11 @@ class TestListenAndRead:
             arrives(45)
 
     @through("postgres", "redis")
-    def test_a_thousand_hints(self, elsewhere: Elsewhere, link: Link) -> None:
+    def test_a_thousand_hints(
+        self, elsewhere: Elsewhere, link: Link, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         """They are worth a few looks, and the last one sees the last value."""
+        monkeypatch.setattr(watcher_module, "SHORTEST_GAP", 0.02)
         begun = monotonic()
         with around(ConfigManager, "_compare") as looks:
             for number in range(1000):
@@ -367,7 +370,7 @@ class TestListenAndRead:
             elsewhere.commit(99)
             arrives(99)
             took = monotonic() - begun
-        assert len(looks) <= took / SHORTEST_GAP + 2
+        assert len(looks) <= took / (0.02 - watcher_module.RESOLUTION) + 2
 
     @through("redis")
     def test_redis_is_back_before_the_next_poll(
@@ -696,9 +699,12 @@ class TestHalfOpen:
             stack.enter_context(run_watcher())
             begin()
             wait_until(lambda: report(SiteConfiguration).live == 1)
-            with around(Member, "_write", before=proxy.freeze):
+            noting = Failpoint()
+            with around(Member, "_write", before=noting):
                 elsewhere.commit(45)
-                arrives(45)
+                assert noting.reached.wait(PATIENCE)
+                proxy.freeze()
+                noting.released.set()
                 elsewhere.commit(46)
                 arrives(46)
             proxy.thaw()

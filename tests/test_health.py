@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from django.db import OperationalError
+from django.db import OperationalError, connections, transaction
 from django.test import Client
 
 from siteconfig import config, config_manager
@@ -71,6 +71,31 @@ class TestHealth:
         ask()
         with django_assert_num_queries(0):
             ask()
+
+    def test_with_atomic_requests_it_needs_no_database(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Django would open a transaction first, and fail."""
+        ask()
+        monkeypatch.setitem(connections["default"].settings_dict, "ATOMIC_REQUESTS", True)
+        with monkeypatch.context() as away:
+
+            def fail(*args: Any) -> None:
+                raise OperationalError
+
+            away.setattr(transaction.Atomic, "__enter__", fail)
+            assert ask()[0] == 200
+
+    def test_where_nothing_is_to_notice_changes_nothing_is_stale(
+        self, settings: Any, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """With the transport "none"."""
+        settings.SITECONFIG = {"TRANSPORT": "none", "MAX_STALENESS": 1}
+        now = [1000.0]
+        monkeypatch.setattr(config_manager, "monotonic", lambda: now[0])
+        ask()
+        now[0] += 1000
+        assert ask()[0] == 200
 
     def test_only_reading_methods(self) -> None:
         """It changes nothing."""

@@ -123,6 +123,20 @@ class TestKeeping:
         assert config.status().source == "default"
         assert file.read_text() == kept
 
+    def test_a_file_that_cannot_be_read_is_replaced(
+        self, file: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """As one that root has made in migrate."""
+        file.write_text("somebody else's")
+
+        def fail(*args: Any) -> None:
+            raise PermissionError
+
+        monkeypatch.setattr("pathlib.Path.read_text", fail)
+        config.set_setting("timeout", 45)
+        monkeypatch.undo()
+        assert json.loads(file.read_text())[0]["fields"]["timeout"] == 45
+
     def test_a_file_that_cannot_be_written_is_reported_once(
         self, file: Path, settings: Any, caplog: pytest.LogCaptureFixture
     ) -> None:

@@ -92,21 +92,18 @@ class OnPostgres(Database):
 
     def sessions(self) -> list[int]:
         """The pids of the connections that there are to it."""
-        return [
-            pid
-            for (pid,) in self.server.execute(
-                "SELECT pid FROM pg_stat_activity WHERE datname = %s", [self.name]
-            )
-        ]
+        return [pid for pid, _, _ in self._activity()]
 
     def expect_sessions(self, number: int) -> None:
         """Each request closes its own; so those that stay are the watchers'."""
-        eventually(
-            lambda: len(self.sessions()) == number,
-            lambda: self.server.execute(
-                "SELECT pid, state, query FROM pg_stat_activity WHERE datname = %s", [self.name]
-            ),
+        eventually(lambda: len(self.sessions()) == number, self._activity)
+
+    def _activity(self) -> list[Any]:
+        statement = (
+            "SELECT pid, state, query FROM pg_stat_activity"
+            " WHERE datname = %s AND backend_type = 'client backend' ORDER BY pid"
         )
+        return self.server.execute(statement, [self.name])
 
 
 class OnSQLite(Database):
@@ -121,15 +118,13 @@ class OnSQLite(Database):
         engine = "django.db.backends.sqlite3"
         super().__init__({"ENGINE": engine, "NAME": str(path), "OPTIONS": options}, {})
 
-    def expect_sessions(self, number: int) -> None:
-        """It has none."""
-
 
 MIGRATE = f"""
 from django.contrib.auth.models import User
 from django.core.management import call_command
 call_command("migrate", verbosity=0)
 User.objects.create_superuser(**{USER})
+connection.close()
 """
 
 
@@ -195,6 +190,19 @@ def show_edits(port: int, processes: int, path: str = SEE) -> None:
     assert readers.errors == []
     assert gone_back(readers.sights) == []
     assert {sight["watchers"] for sight in readers.sights if sight["timeout"] == 32} == {1}
+
+
+def test_what_counts_as_going_back() -> None:
+    """A read that began after another's end, in the same process, and gave an older value."""
+
+    def sight(pid: int, timeout: int, began: float, ended: float) -> dict[str, Any]:
+        return {"pid": pid, "timeout": timeout, "began": began, "ended": ended}
+
+    old, new = sight(1, 30, 1, 2), sight(1, 31, 3, 4)
+    at_once, elsewhere = sight(1, 30, 3.5, 5), sight(2, 30, 6, 7)
+    back = sight(1, 30, 6, 7)
+    assert gone_back([new, old, elsewhere, at_once]) == []
+    assert gone_back([back, elsewhere, at_once, new, old]) == [(new, back)]
 
 
 @contextmanager

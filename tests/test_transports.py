@@ -9,6 +9,7 @@ import pytest
 from django.core import mail
 from django.core.checks import run_checks
 from django.db import connections
+from django.test.utils import _TestState
 
 from siteconfig import checks, config, transports
 from siteconfig.backoff import FIRST, LONGEST, Backoff
@@ -16,7 +17,7 @@ from siteconfig.testing import run_watcher
 from siteconfig.transports.polling import Polling, SQLitePolling
 from siteconfig.transports.postgres import Postgres
 from siteconfig.transports.redis import Redis
-from siteconfig.watcher import watcher
+from siteconfig.watcher import Link, watcher
 from tests.concurrency import in_thread
 
 
@@ -127,12 +128,13 @@ class TestUse:
         self, monkeypatch: pytest.MonkeyPatch, sign: str
     ) -> None:
         """Django's test environment, manage.py test, pytest with the plugin."""
-        monkeypatch.delattr(mail, "outbox", raising=False)
+        monkeypatch.delattr(_TestState, "saved_data", raising=False)
+        mail.outbox = []  # which any site may have that uses the locmem backend
         monkeypatch.setattr(sys, "argv", ["manage.py", "runserver"])
         monkeypatch.delitem(sys.modules, "siteconfig.pytest_plugin")
         assert not transports.under_test_runner()
         if sign == "environment":
-            monkeypatch.setattr(mail, "outbox", [], raising=False)
+            monkeypatch.setattr(_TestState, "saved_data", None, raising=False)
         elif sign == "command":
             monkeypatch.setattr(sys, "argv", ["manage.py", "test"])
         else:
@@ -157,6 +159,31 @@ class TestUse:
             assert vars(watcher)["_thread"] is thread
         assert not thread.is_alive()
         assert config.status().transport == "none"
+
+
+class TestFaultsOfTheStart:
+    @pytest.mark.django_db(transaction=True)
+    def test_a_thread_that_cannot_be_started_is_no_readers_trouble(
+        self, siteconfig_watcher: None, monkeypatch: pytest.MonkeyPatch, caplog: Any
+    ) -> None:
+        """As where there are no descriptors left; it is said once."""
+
+        def fail(*args: Any) -> None:
+            raise OSError("Too many open files")
+
+        monkeypatch.setattr("siteconfig.watcher.Waker", fail)
+        monkeypatch.setattr(watcher, "_has_complained", False)
+        for _ in range(3):
+            config.reset()
+            assert config.timeout == 30
+        assert [record.levelname for record in caplog.records] == ["WARNING"]
+
+    def test_a_way_past_the_pooler_is_for_the_default_models_database(self, settings: Any) -> None:
+        """Another one's rows are not there."""
+        settings.SITECONFIG = {"LISTEN_DATABASE": "other"}
+        assert Link("default", Postgres("default"))._direct_alias() == "other"
+        assert Link("other", Postgres("other"))._direct_alias() is None
+        assert Link("default", Polling("default"))._direct_alias() is None
 
 
 class TestBackoff:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import logging
 from typing import TYPE_CHECKING, ClassVar
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from django.db.backends.base.base import BaseDatabaseWrapper
+
+log = logging.getLogger("siteconfig.transports")
 
 #: The channel of PostgreSQL and of Redis on which changes are announced. What is said there is
 #: the label of the model whose row was written, and no value.
@@ -68,6 +71,12 @@ class Transport:
     def interval(self) -> float:
         """Seconds between two polls, if ``SITECONFIG`` does not say."""
         return 1.0
+
+    def give_up(self, reason: str) -> None:
+        """Leave it to the poll for the time being, and say so unless it has been said."""
+        if self.error != reason:
+            log.warning("Changes wait for the poll. %s", reason)
+        self.error = reason
 
     def close(self) -> None:
         """Stop listening. The connection to the database is closed by its owner."""

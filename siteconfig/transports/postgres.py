@@ -11,7 +11,6 @@ from uuid import uuid4
 from django.db import Error as DatabaseError
 from django.db import connections
 
-from siteconfig.conf import conf
 from siteconfig.connections import close, own_connection
 from siteconfig.transports.base import CHANNEL, Transport
 
@@ -76,23 +75,21 @@ class Postgres(Transport):
         except DatabaseError as error:
             if not connection.is_usable():
                 raise
-            self._give_up(f"The server takes no LISTEN: {error}")
+            self.give_up(f"The server takes no LISTEN: {error}")
             return
         self._raw = raw
         # A pooler answers in the server's place, and under a number of its own. Behind one that
         # gives each client a server for the whole session, notifications arrive all the same.
         if pid != raw.info.backend_pid and not self._hears_itself():
-            self._give_up(
+            self._raw, self._is_deaf = None, True
+            self.give_up(
                 "A connection pooler swallows the notifications. Name a database entry that "
                 "reaches PostgreSQL directly in SITECONFIG['LISTEN_DATABASE']"
             )
             with connection.cursor() as cursor:
                 cursor.execute(f"UNLISTEN {CHANNEL}")
-
-    def _give_up(self, reason: str) -> None:
-        """Leave it to the poll from now on, and say so once."""
-        self._raw, self._is_deaf, self.error = None, True, reason
-        log.warning("Changes wait for the poll. %s", reason)
+        else:
+            self.error = None
 
     def fileno(self) -> int | None:
         # A connection that was lost in a query has none.
@@ -129,7 +126,7 @@ class Postgres(Transport):
     def _hears_itself(self) -> bool:
         """Whether a notification that another session sends arrives while this one is idle."""
         token = f"self-check {uuid4()}"
-        other = own_connection(self.alias, conf.LISTEN_DATABASE)
+        other = own_connection(self.alias)  # the way that writers take
         try:
             _notify(other, token)
         finally:

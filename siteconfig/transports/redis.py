@@ -96,7 +96,7 @@ class Redis(Transport):
         """Subscribe, if it is time to try; whether that has succeeded."""
         if not self._backoff.is_over():
             return False
-        client = _client()
+        client = _client()  # whose errors come out: after each the row is read again
         pubsub = client.pubsub()
         try:
             pubsub.subscribe(CHANNEL)
@@ -151,7 +151,8 @@ class Publisher:
     def __init__(self, url: str) -> None:
         self.url = url
         self.pid = os.getpid()
-        self.client = _client()
+        # Once more, for a connection that has been idle for long may be dead without a word.
+        self.client = _client(retries=1)
         self.backoff = Backoff()
 
     @classmethod
@@ -175,11 +176,10 @@ class Publisher:
                 log.warning("A change could not be published, so others poll for it: %s", error)
 
 
-def _client() -> Any:
+def _client(retries: int = 0) -> Any:
     return redis.Redis.from_url(
         conf.REDIS_URL or "",
         socket_timeout=PATIENCE,
         socket_connect_timeout=PATIENCE,
-        # Errors are to come out: after each the row is read again.
-        retry=Retry(NoBackoff(), 0),
+        retry=Retry(NoBackoff(), retries),
     )
