@@ -219,9 +219,10 @@ class Link:
     def _tend(self, connection: BaseDatabaseWrapper, fleet_size: int) -> None:
         if self.transport.heard() and self._hint_at == inf:
             spread = random.uniform(0, SPREAD * fleet_size)  # noqa: S311 - guards nothing
+            spread = spread if spread >= RESOLUTION else 0.0
             self._hint_at = max(monotonic() + spread, self._looked_at + SHORTEST_GAP)
         now = monotonic()
-        is_poll, is_hint = now >= self._poll_at, now + RESOLUTION >= self._hint_at
+        is_poll, is_hint = now >= self._poll_at, now >= self._hint_at
         if is_poll:
             interval = conf.POLL_INTERVAL or self.transport.interval()
             self._poll_at = now + max(SHORTEST_POLL, interval)

@@ -173,13 +173,13 @@ MUTANTS = [
     Mutant(
         "a database that is down is asked at each read",
         "config_manager",
-        "state.retry_at = inf if state.watch else now + RETRY_INTERVAL",
+        "state.retry_at = now + pause",
         "state.retry_at = 0",
     ),
     Mutant(
         "a warning at each failed read",
         "config_manager",
-        "if log_it := said is None or now - said >= REMIND_INTERVAL:",
+        "if log_it := last is None or now - last >= REMIND_INTERVAL:",
         "if log_it := True:",
     ),
     Mutant(
