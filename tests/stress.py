@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import faulthandler
 import json
 import os
 import random
@@ -25,6 +26,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from siteconfig.snapshot import Snapshot
+
+#: Seconds after which a writer that does not end when it is over hangs.
+PATIENCE = 30
 
 LEDGER = {
     "postgresql": "CREATE TABLE ledger (serial bigserial PRIMARY KEY, token text UNIQUE NOT NULL)",
@@ -143,12 +147,15 @@ def write(folder: str, name: str, seed: str, seconds: float) -> list[str]:
     for incarnation in count():
         child = os.fork()
         if child == 0:
+            faulthandler.enable()
             os._exit(Writer(folder, f"{name}.{incarnation}", chance.random(), deadline).run())
         killed_at = time.monotonic() + chance.uniform(0.2, 1.5)
         while (ended := os.waitpid(child, os.WNOHANG)) == (0, 0):
             time.sleep(0.005)
             if killed_at <= time.monotonic() < deadline:
                 os.kill(child, signal.SIGKILL)
+            elif time.monotonic() > deadline + PATIENCE:
+                os.kill(child, signal.SIGABRT)  # which tells where it hangs
         status = os.waitstatus_to_exitcode(ended[1])
         if status not in (0, -signal.SIGKILL):
             faults.append(f"{name}.{incarnation} ended with {status}")

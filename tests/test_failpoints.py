@@ -49,6 +49,7 @@ from tests.elsewhere import (
     backend_pid,
     default_database,
 )
+from tests.fixtures import needed
 from tests.servers import PgBouncer, Proxy
 from tests.test_receivers import receiving
 
@@ -196,12 +197,6 @@ class Stepped:
             assert monotonic() < deadline
             sleep(max(0.0, left))
             self.step()
-
-    def wait(self) -> None:
-        """Until there may be a hint."""
-        descriptor = self.link.fileno()
-        assert descriptor is not None
-        assert select([descriptor], [], [], PATIENCE)[0]
 
     def do(self, call: Callable[[], Any]) -> Any:
         """What a call returns in the thread."""
@@ -1056,7 +1051,9 @@ class TestPooler:
     @through("postgres")
     def test_for_sessions(self, elsewhere: Elsewhere, on_postgres: Postgres) -> None:
         """One that gives each client a server of its own is no hindrance."""
-        with PgBouncer(on_postgres, "session") as pooler, ExitStack() as stack:
+        with needed():
+            pooler = PgBouncer(on_postgres, "session")
+        with pooler, ExitStack() as stack:
             stack.enter_context(default_database(pooler.django(DATABASE)))
             stack.enter_context(run_watcher())
             begin()

@@ -203,7 +203,11 @@ def test_history(
             words = (str(tmp_path), name, f"{seed} {transport} {name}", SECONDS)
             writer.begin(f"stress.write{words!r}")
         mishaps = befall(stage, chance, time.monotonic() + SECONDS)
-        faults = [fault for writer in writers.values() for fault in writer.end(SECONDS + 60)]
+        faults = [
+            fault
+            for writer in writers.values()
+            for fault in writer.end(SECONDS + 2 * stress.PATIENCE)
+        ]
         ledger = stage.ledger()
         for reader in readers.values():
             reader.begin(f"reader.end({ledger[-1]!r}, {POLL + LONGEST + ROOM})")

@@ -6,10 +6,12 @@ import json
 import os
 import re
 import secrets
+import signal
 import subprocess
 import sys
 import tomllib
 from concurrent.futures import ThreadPoolExecutor
+from threading import Timer
 from typing import TYPE_CHECKING, NamedTuple
 
 import pytest
@@ -22,7 +24,7 @@ if TYPE_CHECKING:
     from tests.servers import Postgres
 
 #: Seconds after which a suite that has not ended has failed the test.
-PATIENCE = 90
+PATIENCE = 150
 
 FILES = {
     "settings.py": """
@@ -57,6 +59,7 @@ execute_from_command_line(sys.argv)
 [pytest]
 DJANGO_SETTINGS_MODULE = settings
 python_files = tests.py test_*.py
+faulthandler_timeout = 60
 """,
     "shop/__init__.py": "",
     "shop/urls.py": """
@@ -194,35 +197,41 @@ class Project:
         if reads_at_import:
             environment["USER_READS_AT_IMPORT"] = "1"
         try:
-            ended = run(self.folder, environment, *args)
+            status, output = run(self.folder, environment, *args)
         finally:
             left = self.postgres.execute(
                 "SELECT datname FROM pg_database WHERE strpos(datname, %s) > 0", [name]
             )
             for (database,) in left:
                 self.postgres.drop_database(database)
-        assert left == [], ended.stdout
+        assert left == [], output
         names = threads.read_text().splitlines() if threads.exists() else []
-        return Ended(ended.returncode, ended.stdout, names)
+        return Ended(status, output, names)
 
 
-def run(folder: Path, environment: dict[str, str], *args: str) -> subprocess.CompletedProcess[str]:
-    """Run Python in a folder, outside of this project and its settings."""
+def run(folder: Path, environment: dict[str, str], *args: str) -> tuple[int, str]:
+    """Run Python in a folder, outside of this project and its settings: status and output."""
     kept = {
         name: value
         for name, value in os.environ.items()
         if not name.startswith(("PYTEST", "DJANGO", "COV_"))
     }
-    return subprocess.run(  # noqa: S603 - our own code
+    with subprocess.Popen(  # noqa: S603 - our own code
         [sys.executable, *args],
         cwd=folder,
         env=kept | environment,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
-        timeout=PATIENCE,
-        check=False,
-    )
+        start_new_session=True,
+    ) as process:
+        ends = Timer(PATIENCE, os.killpg, [process.pid, signal.SIGKILL])  # with its workers
+        ends.start()
+        try:
+            output, _ = process.communicate()
+        finally:
+            ends.cancel()
+    return process.returncode, output
 
 
 @pytest.fixture(scope="module")
@@ -310,5 +319,5 @@ def test_a_project_without_django(tmp_path: Path, installed: Path) -> None:
     )
     # These import it by themselves.
     command = [*PYTEST_COMMAND, "-p", "no:django", "-p", "no:randomly"]
-    ended = run(tmp_path, {"PYTHONPATH": str(installed)}, *command)
-    assert ended.returncode == 0, ended.stdout
+    status, output = run(tmp_path, {"PYTHONPATH": str(installed)}, *command)
+    assert status == 0, output
