@@ -11,15 +11,16 @@ from django.core.checks import register as register_check
 from django.core.exceptions import ImproperlyConfigured
 from django.db import Error as DatabaseError
 from django.db import connections, router, transaction
+from django.utils.text import capfirst
 from solo import settings as solo_settings
 
-from siteconfig import conf, crypto, transports
+from siteconfig import conf, crypto, pins, transports
 from siteconfig.config_manager import ConfigManager
 from siteconfig.exceptions import did_you_mean, near_names
 from siteconfig.fields import SecretField
 from siteconfig.handlers import CAN_ROTATE
 from siteconfig.logger import FORMATTERS
-from siteconfig.models import ConfigModel, ConfigQuerySet
+from siteconfig.models import ConfigModel, ConfigQuerySet, config_models
 from siteconfig.sealing import State, states
 from siteconfig.snapshot import Snapshot
 
@@ -31,7 +32,13 @@ if TYPE_CHECKING:
 
 def register() -> None:
     """Hand the checks to Django; doing it twice is harmless."""
-    for check in (check_settings, check_model_setting, check_solo_cache, check_transport):
+    for check in (
+        check_settings,
+        check_model_setting,
+        check_solo_cache,
+        check_transport,
+        check_pins,
+    ):
         register_check(Tags.compatibility)(check)
     register_check(Tags.security)(check_secret_keys)
     register_check(Tags.models)(check_config_models)
@@ -88,6 +95,7 @@ EXAMPLES = {
     "LOG_FORMAT": '"json"',
     "LOG_MAX_BYTES": "10_000_000",
     "MAX_STALENESS": "60.0",
+    "PINNED": '{"timeout": 5}',
     "POLL_INTERVAL": "1.0",
     "REDIS_URL": '"redis://127.0.0.1:6379/0"',
     "SECRET_KEYS": '[os.environ["SITE_SECRET_KEY"]]',
@@ -169,6 +177,39 @@ def check_transport(**kwargs: Any) -> list[CheckMessage]:
     ]
 
 
+def check_pins(**kwargs: Any) -> list[CheckMessage]:
+    """Every pin names a setting, and gives it a value that its field takes."""
+    messages: list[CheckMessage] = []
+    unknown = {pin.origin: pin for pin in pins.given()}
+    for model in config_models():
+        unknown = {
+            origin: pin for origin, pin in unknown.items() if pins.setting_of(pin, model) is None
+        }
+        messages += [
+            Error(
+                f"{capfirst(origin)} is refused: {' '.join(error.messages)} Until it is mended, "
+                f"the setting is as the row says.",
+                hint="Give a value that the settings page would take, or remove it.",
+                id="siteconfig.E019",
+            )
+            for origin, error in pins.pins_of(model)[1].items()
+        ]
+    try:
+        names = list(conf.get_model().setting_fields())
+    except ImproperlyConfigured:
+        names = []  # reported by check_model_setting
+    return messages + [
+        Error(
+            f"{capfirst(origin)} pins nothing: there is no such setting."
+            f"{did_you_mean(near_names(pin.name, names))}",
+            hint="A setting of the default model is pinned by its name, any other by "
+            '"app_label.ModelName.name". Only fields can be pinned.',
+            id="siteconfig.E020",
+        )
+        for origin, pin in unknown.items()
+    ]
+
+
 def check_secret_keys(**kwargs: Any) -> list[CheckMessage]:
     """Secrets can be sealed and opened, if a config model has any."""
     if crypto.has_keys():
@@ -237,13 +278,8 @@ def check_secrets_of(model: type[ConfigModel]) -> Iterator[CheckMessage]:
 
 
 def secret_models() -> list[type[ConfigModel]]:
-    """The config models that have secret settings and a table of their own."""
-    models: list[Any] = apps.get_models()
-    return [
-        model
-        for model in models
-        if issubclass(model, ConfigModel) and not model._meta.proxy and model.secret_fields()
-    ]
+    """The config models that have secret settings."""
+    return [model for model in config_models() if model.secret_fields()]
 
 
 def check_config_models(*, app_configs: Any = None, **kwargs: Any) -> list[CheckMessage]:

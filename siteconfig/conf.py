@@ -42,6 +42,10 @@ class Conf:
     MAX_STALENESS: int | float | None = 60.0
     """Seconds without a look at the row after which ``health/`` answers 503; None: never."""
 
+    PINNED: dict[str, Any] | None = None
+    """Settings that this deployment fixes whatever the row says, by name; of another model than
+    the default one by ``"app_label.ModelName.name"``."""
+
     POLL_INTERVAL: int | float | None = None
     """Seconds between two looks at the row; None: 1, or 0.1 on SQLite."""
 

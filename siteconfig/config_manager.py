@@ -57,6 +57,7 @@ if TYPE_CHECKING:
     from django.db.backends.base.base import BaseDatabaseWrapper
 
     from siteconfig.models import ConfigModel
+    from siteconfig.pins import Pin
     from siteconfig.row import RowReader
 
 log = logging.getLogger("siteconfig.config_manager")
@@ -114,6 +115,8 @@ class Status:
     """Settings whose stored value their field cannot read."""
     overridden: tuple[str, ...]
     """Settings that ``override_config`` replaces at the moment."""
+    pinned: tuple[str, ...]
+    """Settings that this deployment fixes."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -123,9 +126,13 @@ class Explanation:
     name: str
     value: Any = field(repr=False)
     source: str
-    """``"row"``, ``"file"``, ``"default"``, ``"override"``; for a stored value that its field
-    cannot read ``"last known good"`` or ``"default"``, and for a secret that no key opens
+    """``"row"``, ``"file"``, ``"default"``, ``"pin"``, ``"override"``; for a stored value that its
+    field cannot read ``"last known good"`` or ``"default"``, and for a secret that no key opens
     ``"unreadable"``: it is empty."""
+    pinned_by: str | None = None
+    """Where this deployment fixes the setting, in words; None: it does not."""
+    shadowed: Any = field(default=None, repr=False)
+    """What the setting would be without pins and overrides; None: there are none for it."""
     who: str | None = None
     """Who changed it last; None: not recorded."""
     when: datetime | None = None
@@ -153,6 +160,8 @@ class _State:
     move may be older than what is held, and is not published."""
     pending: list[PendingWrite] = field(default_factory=list)
     overrides: tuple[Mapping[str, Any], ...] = ()
+    pins: Mapping[str, Pin] | None = None
+    """What this deployment fixes; None: not looked up yet."""
     read_under_way: Event | None = None
     """Set when the one read that others wait for has ended."""
     reading: local = field(default_factory=local)
@@ -251,22 +260,33 @@ class ConfigManager:
         Raises:
             UnknownSettingError: there is no setting of this name.
         """
-        snapshot = self.snapshot()
+        snapshot, row = self.snapshot(), self._row_view()
         name = self._model().setting_name(name)
         missing = object()
         value = snapshot.get_setting(name, missing)
         if value is missing:
             raise UnknownSettingError(self._label(), name, snapshot)
-        if any(name in layer for layer in self._state.overrides):
+        pin = self._pins().get(name)
+        is_overridden = any(name in layer for layer in self._state.overrides)
+        if is_overridden:
             source = "override"
+        elif pin is not None:
+            source = "pin"
         else:
-            source = snapshot._unreadable.get(name, snapshot._source)
-        return Explanation(name=name, value=value, source=source)
+            source = row._unreadable.get(name, row._source)
+        return Explanation(
+            name=name,
+            value=value,
+            source=source,
+            pinned_by=pin.origin if pin else None,
+            shadowed=row.get_setting(name) if pin or is_overridden else None,
+        )
 
     def status(self) -> Status:
         """What is held and how it came here; reads nothing."""
         state = self._state
         label = self._label()
+        pins = self._pins()
         write = self._own_write()
         with state.lock:
             held = (write and write.view) or state.committed or state.defaults
@@ -282,6 +302,7 @@ class ConfigManager:
                 last_error=state.error,
                 unreadable=tuple(sorted(held._unreadable)) if held else (),
                 overridden=tuple(sorted({name for layer in state.overrides for name in layer})),
+                pinned=tuple(sorted(pins)),
             )
 
     # Writing
@@ -372,6 +393,7 @@ class ConfigManager:
     def _view(self) -> Snapshot:
         """The snapshot that this reader is to see."""
         self._state.asked = True
+        self._pins()
         view = self._row_view()
         if self._state.watch is None:
             settings_read.send(self._model())
@@ -379,7 +401,7 @@ class ConfigManager:
         return view.replaced(overridden) if overridden else view
 
     def _row_view(self) -> Snapshot:
-        """The same, before overrides."""
+        """The same, before pins and overrides."""
         if getattr(self._state.reading, "active", False):
             # Code that runs inside a read of ours (a log handler, a receiver of
             # connection_created) gets what was known before it.
@@ -600,10 +622,12 @@ class ConfigManager:
         # First of all, so that nobody reads an old value here after a new one by name.
         object.__setattr__(self, "__dict__", slow)
         Held.mark = object()
-        if not (state.fresh and state.asked) or state.committed is None or state.pending:
+        is_known = state.fresh and state.committed is not None and state.pins is not None
+        if not (is_known and state.asked) or state.pending:
             state.by_name.names = by_name(overridden)
             return
-        snapshot = state.committed.replaced(overridden) if overridden else state.committed
+        snapshot = cast("Snapshot", state.committed)
+        snapshot = snapshot.replaced(overridden) if overridden else snapshot
         state.by_name.names = snapshot._by_name
         object.__setattr__(self, "__dict__", {"_snapshot": snapshot, **snapshot})
 
@@ -745,7 +769,30 @@ class ConfigManager:
             self._settle()
 
     def _overridden(self) -> dict[str, Any]:
-        return {name: value for layer in self._state.overrides for name, value in layer.items()}
+        """What is not to be as the row says: by pins, and by overrides, which win."""
+        values = self._pinned()
+        for layer in self._state.overrides:
+            values.update(layer)
+        return values
+
+    def _pinned(self) -> dict[str, Any]:
+        return {name: pin.value for name, pin in (self._state.pins or {}).items()}
+
+    def _pins(self) -> Mapping[str, Pin]:
+        """What this deployment fixes, looked up by the first who asks."""
+        state = self._state
+        if (pins := state.pins) is None:
+            pins = self._model().pins()
+            with state.lock:
+                state.pins = pins
+                self._settle()
+        return pins
+
+    def _forget_pins(self) -> None:
+        """They may be others by now: a test has replaced ``SITECONFIG``."""
+        with self._state.lock:
+            self._state.pins = None
+            self._settle()
 
     # Telling receivers
 
@@ -802,6 +849,9 @@ class ConfigManager:
             self._send(old, new)
 
     def _send(self, old: Snapshot, new: Snapshot) -> None:
+        if pinned := self._pinned():
+            # They have not changed, whatever the row says now.
+            old, new = old.replaced(pinned), new.replaced(pinned)
         if changed := new.changed_from(old):
             config_changed.send_robust(self._model(), old=old, new=new, changed=changed)
 
@@ -828,7 +878,7 @@ class ConfigManager:
 
     def _rebind(self) -> None:
         """Look the model up again, and forget what was read from the one before."""
-        self._state.model = None
+        self._state.model = self._state.pins = None
         self.reset()
 
     # What Python asks of any object
@@ -889,7 +939,7 @@ def held_values() -> list[Mapping[str, Any]]:
         state = manager._state
         views = [state.committed, *(write.view for write in state.pending)]
         held += [view for view in views if view is not None]
-        held += state.overrides
+        held += [manager._pinned(), *state.overrides]
     return held
 
 

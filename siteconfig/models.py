@@ -3,22 +3,25 @@
 from __future__ import annotations
 
 import copy
+import logging
 from contextlib import closing
 from decimal import Decimal
 from enum import Enum
 from typing import TYPE_CHECKING, Any, ClassVar, Self, TypeVar, cast
 
+from django.apps import apps
 from django.core.exceptions import ValidationError
 from django.core.validators import MaxValueValidator, MinValueValidator
 from django.db import models, router, transaction
 from django.db.models import F
 from django.db.models.expressions import DatabaseDefault
 from django.utils.functional import Promise
+from django.utils.text import capfirst
 from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 from solo.models import SingletonModel
 
-from siteconfig import last_known_good, receivers
+from siteconfig import last_known_good, pins, receivers
 from siteconfig.conf import conf
 from siteconfig.config_manager import ConfigManager
 from siteconfig.exceptions import RowExistsError, did_you_mean, near_names
@@ -42,6 +45,8 @@ if TYPE_CHECKING:
 
     from django.db.backends.base.base import BaseDatabaseWrapper
 
+
+log = logging.getLogger("siteconfig.models")
 
 M = TypeVar("M", bound="ConfigModel")
 
@@ -168,6 +173,29 @@ class ConfigModel(SingletonModel):
         last_known_good.keep(cls, snapshot)
 
     @classmethod
+    def pins(cls) -> dict[str, pins.Pin]:
+        """The settings that this deployment fixes. Those it gives wrongly are not, and logged."""
+        fixed, refused = pins.pins_of(cls)
+        for origin, error in refused.items():
+            log.error("%s is not used: %s", capfirst(origin), " ".join(error.messages))
+        return fixed
+
+    @classmethod
+    def checked_setting(cls, name: str, value: Any) -> Any:
+        """``value`` as the field ``name`` takes it, validated without asking a database.
+
+        Raises:
+            ValidationError: it is refused, and why.
+        """
+        field = cls.setting_fields()[name]
+        value = converted(field, value)
+        # The one would ask for the object, the other for a key to store the secret with.
+        if not isinstance(field, models.ForeignKey | SecretField):
+            field.validate(value, None)
+        field.run_validators(value)
+        return value
+
+    @classmethod
     def reader(cls, connection: BaseDatabaseWrapper) -> RowReader:
         """What reads the row through ``connection``."""
         return RowReader(cls, connection)
@@ -239,13 +267,22 @@ class ConfigModel(SingletonModel):
         Raises:
             ValidationError: with each refused setting and why.
         """
-        fields = self.setting_fields()
+        fields, pinned = self.setting_fields(), self.pins()
         errors: dict[str, Any] = {}
         assigned: dict[str, Any] = {}
         extra: dict[str, Any] = {}
         for given, value in values.items():
             name = self.setting_name(given)
             try:
+                if (pin := pinned.get(name)) is not None:
+                    raise ValidationError(
+                        gettext(
+                            "It is pinned by %(origin)s, and so cannot be set here: change or "
+                            "remove it there."
+                        ),
+                        code="pinned",
+                        params={"origin": pin.origin},
+                    )
                 if name in assigned or name in extra or name in errors:
                     raise ValidationError(gettext("Given twice."), code="twice")
                 if name in fields:
@@ -357,6 +394,15 @@ class ConfigModel(SingletonModel):
             if attribute in self.__dict__
             and (names is None or attribute in names or field.name in names)
         }
+
+
+def config_models() -> list[type[ConfigModel]]:
+    """Every config model of the project that has a table of its own."""
+    return [
+        model
+        for model in apps.get_models()
+        if issubclass(model, ConfigModel) and not model._meta.proxy and not model._meta.swapped
+    ]
 
 
 def default_of(field: models.Field[Any, Any]) -> Any:

@@ -9,7 +9,7 @@ from django.core.signals import setting_changed
 from django.db import DEFAULT_DB_ALIAS, connections, router
 from django.db.models.signals import post_delete, post_migrate, post_save, pre_delete, pre_save
 
-from siteconfig import transports
+from siteconfig import config_manager, transports
 from siteconfig.config_manager import ConfigManager
 from siteconfig.fields import ROW_ID
 from siteconfig.logger import Logger
@@ -33,7 +33,7 @@ def connect() -> None:
     """Connect the handlers that belong to no model; doing it twice is harmless."""
     post_migrate.connect(make_rows, dispatch_uid="siteconfig")
     config_changed.connect(follow_logging_settings, dispatch_uid="siteconfig")
-    setting_changed.connect(follow_model_setting, dispatch_uid="siteconfig")
+    setting_changed.connect(follow_settings, dispatch_uid="siteconfig")
     settings_read.connect(watcher.ensure, dispatch_uid="siteconfig")
     write_committed.connect(announce_commit, dispatch_uid="siteconfig")
 
@@ -95,6 +95,9 @@ def follow_logging_settings(sender: type[ConfigModel], *, new: Snapshot, **kwarg
         Logger.follow_settings()
 
 
-def follow_model_setting(*, setting: str, **kwargs: Any) -> None:
+def follow_settings(*, setting: str, **kwargs: Any) -> None:
     if setting == "SITECONFIG_MODEL":
         ConfigManager()._rebind()
+    elif setting == "SITECONFIG":
+        for manager in list(config_manager._managers.values()):
+            manager._forget_pins()

@@ -6,7 +6,6 @@ import json
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from django.apps import apps
 from django.core.management.base import BaseCommand, CommandError
 from django.core.serializers.json import DjangoJSONEncoder
 from django.db import Error as DatabaseError
@@ -14,7 +13,7 @@ from django.utils.timezone import now
 
 from siteconfig import fleet
 from siteconfig.exceptions import SecretKeyError
-from siteconfig.models import ConfigModel
+from siteconfig.models import config_models
 from siteconfig.sealing import State, seal_anew
 
 if TYPE_CHECKING:
@@ -77,15 +76,6 @@ OUTCOMES = {
     State.PLAIN: "was stored in plain and is now sealed",
     State.UNREADABLE: "was left as it is: no key opens it",
 }
-
-
-def config_models() -> list[type[ConfigModel]]:
-    """Every config model of the project that has a table of its own."""
-    return [
-        model
-        for model in apps.get_models()
-        if issubclass(model, ConfigModel) and not model._meta.proxy and not model._meta.swapped
-    ]
 
 
 def _as_json(report: fleet.Report) -> str:
