@@ -88,6 +88,7 @@ def check_setting(key: str, value: object, known: dict[str, Any]) -> list[CheckM
 #: Values to write for each setting, in Python.
 EXAMPLES = {
     "FLEET": "False",
+    "HISTORY": "False",
     "LAST_KNOWN_GOOD": '"/var/lib/site/settings.json"',
     "LISTEN_DATABASE": '"direct"',
     "LOG_BACKUPS": "5",

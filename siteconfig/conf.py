@@ -21,6 +21,9 @@ class Conf:
     FLEET: bool = True
     """Note in the database which processes there are, and what each has read."""
 
+    HISTORY: bool = True
+    """Record who changed which setting, when, from what to what."""
+
     LAST_KNOWN_GOOD: str | PathLike[str] | None = None
     """Path of a file that keeps the settings for a start without a database; None: no file."""
 

@@ -134,7 +134,10 @@ class Explanation:
     shadowed: Any = field(default=None, repr=False)
     """What the setting would be without pins and overrides; None: there are none for it."""
     who: str | None = None
-    """Who changed it last; None: not recorded."""
+    """The user who changed it last; None: nobody, or not recorded."""
+    how: str | None = None
+    """By which way: ``"admin"``, ``"code"``, ``"command"``, ``"fixture"`` or ``"outside"``, past
+    Django; None: not recorded."""
     when: datetime | None = None
     """When it was changed last; None: not recorded."""
 
@@ -255,7 +258,7 @@ class ConfigManager:
         return self._snapshot
 
     def explain(self, name: str) -> Explanation:
-        """The value of a setting and where it comes from.
+        """The value of a setting, where it comes from, and who changed it last: asks the history.
 
         Raises:
             UnknownSettingError: there is no setting of this name.
@@ -274,10 +277,14 @@ class ConfigManager:
             source = "pin"
         else:
             source = row._unreadable.get(name, row._source)
+        change = self._model().last_change(name)
         return Explanation(
             name=name,
             value=value,
             source=source,
+            who=(change.who or None) if change else None,
+            how=change.how if change else None,
+            when=change.at if change else None,
             pinned_by=pin.origin if pin else None,
             shadowed=row.get_setting(name) if pin or is_overridden else None,
         )

@@ -64,6 +64,16 @@ class SecretKeyError(SiteConfigError, ImproperlyConfigured):
         super().__init__(f"A secret is never stored in plain, and cannot be sealed. {problem}")
 
 
+class AppendOnlyError(SiteConfigError, TypeError):
+    """A record of the history was to be changed or deleted."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "The history is only ever added to: its records are neither changed nor deleted. To "
+            "undo a change, set the settings anew, or revert it on the page History."
+        )
+
+
 class LogFileConflictError(SiteConfigError):
     """``Logger`` was asked for another file than the one it writes to.
 

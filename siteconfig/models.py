@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import copy
 import logging
-from contextlib import closing
+from contextlib import closing, contextmanager
 from decimal import Decimal
 from enum import Enum
-from typing import TYPE_CHECKING, Any, ClassVar, Self, TypeVar, cast
+from typing import TYPE_CHECKING, Any, ClassVar, NoReturn, Self, TypeVar, cast
 
 from django.apps import apps
 from django.core.exceptions import ValidationError
@@ -15,16 +15,17 @@ from django.core.validators import MaxValueValidator, MinValueValidator
 from django.db import models, router, transaction
 from django.db.models import F
 from django.db.models.expressions import DatabaseDefault
+from django.utils import timezone
 from django.utils.functional import Promise
 from django.utils.text import capfirst
 from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 from solo.models import SingletonModel
 
-from siteconfig import last_known_good, pins, receivers
+from siteconfig import history, last_known_good, pins, receivers
 from siteconfig.conf import conf
 from siteconfig.config_manager import ConfigManager
-from siteconfig.exceptions import RowExistsError, did_you_mean, near_names
+from siteconfig.exceptions import AppendOnlyError, RowExistsError, did_you_mean, near_names
 from siteconfig.fields import (
     ROW_ID,
     ExtraField,
@@ -41,9 +42,10 @@ from siteconfig.signals import bulk_write_done, bulk_write_starts
 from siteconfig.snapshot import EXTRA, Snapshot, same
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping
 
     from django.db.backends.base.base import BaseDatabaseWrapper
+    from django.utils.functional import _StrOrPromise as StrOrPromise
 
 
 log = logging.getLogger("siteconfig.models")
@@ -67,10 +69,22 @@ class ConfigQuerySet(models.QuerySet[M]):
 
     def _announced(self, write: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         self._for_write = True
-        bulk_write_starts.send(self.model, using=self.db)
-        result = write(*args, **kwargs)
-        bulk_write_done.send(self.model, using=self.db)
+        with in_transaction(self.db):
+            bulk_write_starts.send(self.model, using=self.db)
+            result = write(*args, **kwargs)
+            bulk_write_done.send(self.model, using=self.db)
         return result
+
+
+@contextmanager
+def in_transaction(using: str) -> Iterator[None]:
+    """A transaction for a write and the record of it: the one there is, else a new one."""
+    connection = transaction.get_connection(using)
+    if connection.in_atomic_block or not connection.get_autocommit():
+        yield
+    else:
+        with transaction.atomic(using=using):
+            yield
 
 
 class ConfigModel(SingletonModel):
@@ -91,6 +105,11 @@ class ConfigModel(SingletonModel):
     )
 
     objects: ClassVar[models.Manager[Self]] = ConfigQuerySet.as_manager()
+
+    units: ClassVar[Mapping[str, StrOrPromise]] = {}
+    """Setting → what its number counts, ``{"timeout": _("seconds")}``, for the settings page."""
+
+    _locked: Snapshot | None = None
 
     class Meta:
         abstract = True
@@ -114,6 +133,11 @@ class ConfigModel(SingletonModel):
         return cast("Self", ConfigManager(cls).snapshot())
 
     # What ConfigManager asks of its model
+
+    @classmethod
+    def last_change(cls, name: str) -> history.Origin | None:
+        """Who changed this setting last; None: it is not recorded. Never raises."""
+        return history.last_change(cls, name)
 
     @classmethod
     def setting_fields(cls) -> dict[str, models.Field[Any, Any]]:
@@ -225,12 +249,36 @@ class ConfigModel(SingletonModel):
         """
         using = router.db_for_write(cls)
         with transaction.atomic(using=using):
-            cls._make_and_lock_row(using)
-            row = cls._from_snapshot(cls.read(transaction.get_connection(using)), using)
+            row = cls.locked_row(using)
             assigned = row._assign(cls.masked(values))
             # What is assigned is written even if it seems to be stored already: a value that
             # could not be read stands for another.
             row.save(using=using, update_fields=assigned | row._changed_fields())
+
+    @classmethod
+    def locked_row(cls, using: str) -> Self:
+        """The row, which other writers wait for until this transaction ends; made if missing.
+
+        What is unreadable in it is as the settings have it.
+        """
+        connection = transaction.get_connection(using)
+        while True:
+            if not connection.features.has_select_for_update:
+                cls._make_and_lock_row(using)
+            with closing(RowReader(cls, connection, for_update=True)) as reader:
+                stored = reader.stored()
+                if stored is not None:
+                    break
+            cls._make_and_lock_row(using)
+        snapshot = reader.snapshot(stored)
+        row = cls._from_snapshot(snapshot, using)
+        row._locked = snapshot
+        return row
+
+    def take_locked(self) -> Snapshot | None:
+        """What the row said when it was locked; None: it was not, or has been written since."""
+        locked, self._locked = self._locked, None
+        return locked
 
     @classmethod
     def _lock_row(cls, using: str) -> bool:
@@ -350,15 +398,15 @@ class ConfigModel(SingletonModel):
         names = options.get("update_fields")
         if names is not None:
             # None at all means nothing to do, as for any model.
-            super().save(**{**options, "update_fields": {*names, "version"} if names else names})
-        elif (
+            options["update_fields"] = {*names, "version"} if names else names
+        elif not (
             options.get("force_update")
             or self._state.db not in (None, using)
             or (options.get("force_insert") and not self._state.adding)
         ):
+            options |= self._what_to_save(using)
+        with in_transaction(using):
             super().save(**options)
-        else:
-            super().save(**{**options, **self._what_to_save(using)})
         self._remember()
 
     def _what_to_save(self, using: str) -> dict[str, Any]:
@@ -525,12 +573,75 @@ class SiteConfiguration(ConfigModel):
         help_text=_("The least severe messages that Logger writes. In force as soon as saved."),
     )
 
+    units = {"timeout": _("seconds")}
+
     class Meta:
         verbose_name = _("site configuration")
         verbose_name_plural = _("site configuration")
         swappable = "SITECONFIG_MODEL"
         # The row is never added or deleted by a person.
         default_permissions = ("change", "view")
+
+
+class ChangeQuerySet(models.QuerySet["ConfigChange"]):
+    """A QuerySet that can add and read."""
+
+    def update(self, **values: Any) -> NoReturn:
+        raise AppendOnlyError
+
+    def delete(self) -> NoReturn:
+        raise AppendOnlyError
+
+    def bulk_update(self, *args: Any, **kwargs: Any) -> NoReturn:
+        raise AppendOnlyError
+
+    def _raw_delete(self, using: str | None) -> NoReturn:
+        raise AppendOnlyError
+
+
+class ConfigChange(models.Model):
+    """One write of a config model's settings, or one change that was found afterwards.
+
+    Records are only ever added.
+    """
+
+    model = models.CharField(max_length=255)
+    """The config model, ``"app_label.ModelName"``."""
+    at = models.DateTimeField(default=timezone.now)
+    who = models.CharField(max_length=255, blank=True, default="")
+    """The user's name as it was then; empty: not known."""
+    who_key = models.CharField(max_length=255, blank=True, default="")
+    """The user's primary key, as text."""
+    how = models.CharField(max_length=8, choices=history.How.choices)
+    reason = models.TextField(blank=True, default="")
+    version = models.BigIntegerField()
+    """The row's version after the change."""
+    changes = models.JSONField(encoder=history.Encoder)
+    """Setting → ``{"old": …, "new": …}``; a side that is missing was not there, or is not shown. A
+    setting that is no field is called ``"extra.its_name"``."""
+    state = models.JSONField()
+    """Every setting as it was then: see history.py."""
+
+    objects = ChangeQuerySet.as_manager()
+
+    class Meta:
+        verbose_name = _("settings change")
+        verbose_name_plural = _("settings changes")
+        default_permissions = ("view",)
+        permissions = [("revert_configchange", "Can revert settings changes")]
+        base_manager_name = "objects"
+        indexes = [models.Index(fields=["model", "-id"], name="siteconfig_newest_of_model")]
+
+    def __str__(self) -> str:
+        return f"{self.model}, {self.at:%Y-%m-%d %H:%M}: {', '.join(self.changes)}"
+
+    def save(self, *args: Any, **kwargs: Any) -> None:
+        if not self._state.adding:
+            raise AppendOnlyError
+        super().save(*args, **{**kwargs, "force_insert": True})
+
+    def delete(self, *args: Any, **kwargs: Any) -> NoReturn:
+        raise AppendOnlyError
 
 
 class ConfigProcess(models.Model):

@@ -6,16 +6,17 @@ from typing import TYPE_CHECKING, Any, cast
 
 from django.apps import apps
 from django.core.signals import setting_changed
-from django.db import DEFAULT_DB_ALIAS, connections, router
+from django.db import DEFAULT_DB_ALIAS, connections, models, router
 from django.db.models.signals import post_delete, post_migrate, post_save, pre_delete, pre_save
 
-from siteconfig import config_manager, transports
+from siteconfig import config_manager, history, transports
 from siteconfig.config_manager import ConfigManager
 from siteconfig.fields import ROW_ID
 from siteconfig.logger import Logger
 from siteconfig.signals import (
     bulk_write_done,
     bulk_write_starts,
+    change_noticed,
     config_changed,
     settings_read,
     write_committed,
@@ -36,6 +37,7 @@ def connect() -> None:
     setting_changed.connect(follow_settings, dispatch_uid="siteconfig")
     settings_read.connect(watcher.ensure, dispatch_uid="siteconfig")
     write_committed.connect(announce_commit, dispatch_uid="siteconfig")
+    change_noticed.connect(record_what_was_noticed, dispatch_uid="siteconfig")
 
 
 def watch(model: type[ConfigModel]) -> None:
@@ -50,14 +52,30 @@ def watch(model: type[ConfigModel]) -> None:
         signal.connect(after_write, sender=model, dispatch_uid="siteconfig")
 
 
-def before_write(sender: type[ConfigModel], *, using: str, **kwargs: Any) -> None:
+def before_write(
+    sender: type[ConfigModel], *, using: str, instance: ConfigModel | None = None, **kwargs: Any
+) -> None:
     ConfigManager(sender)._before_write(using)
+    if using == router.db_for_write(sender) and history.is_kept(using):
+        history.begin(_concrete(sender), using, instance)
 
 
-def after_write(sender: type[ConfigModel], *, using: str, **kwargs: Any) -> None:
+def after_write(sender: type[ConfigModel], *, using: str, raw: bool = False, **kwargs: Any) -> None:
+    if using == router.db_for_write(sender) and history.is_kept(using):
+        history.end(_concrete(sender), using, is_raw=raw)
     if transports.in_use() and using == router.db_for_write(sender):
         transports.announce_write(sender._meta.label_lower, using)
     ConfigManager(sender)._after_write(using)
+
+
+def _concrete(model: type[ConfigModel]) -> type[ConfigModel]:
+    return cast("type[ConfigModel]", model._meta.concrete_model)
+
+
+def record_what_was_noticed(
+    sender: type[ConfigModel], *, using: str, known: Snapshot | None, **kwargs: Any
+) -> None:
+    history.notice(_concrete(sender), using, known)
 
 
 def announce_commit(sender: type[ConfigModel], *, using: str, **kwargs: Any) -> None:
@@ -84,7 +102,8 @@ def make_rows(
             continue  # its migration has not run yet
         # An app without migrations has no table before migrate --run-syncdb.
         if migrated._meta.db_table in connections[using].introspection.table_names():
-            rows = migrated._base_manager.using(using)
+            # Not by the model's own QuerySet: nobody has changed anything.
+            rows: models.QuerySet[Any] = models.QuerySet(migrated, using=using)
             if not rows.filter(pk=ROW_ID).exists():
                 rows.bulk_create([migrated(pk=ROW_ID)], ignore_conflicts=True)
             ConfigManager(cast("type[ConfigModel]", model))._after_write(using)

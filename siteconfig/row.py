@@ -25,13 +25,20 @@ class RowReader:
 
     Not by the ORM, where one value that its field cannot read would fail the whole row. The
     query is compiled once, and can then be made as often as the row is to be looked at.
+
+    Args:
+        for_update: lock the row until the transaction ends, where the database can.
     """
 
-    def __init__(self, model: type[ConfigModel], connection: BaseDatabaseWrapper) -> None:
+    def __init__(
+        self, model: type[ConfigModel], connection: BaseDatabaseWrapper, *, for_update: bool = False
+    ) -> None:
         self.model = model
         self.connection = connection
         self._cursor: CursorWrapper | None = None
-        compiler = model._base_manager.filter(pk=ROW_ID).query.get_compiler(connection=connection)
+        rows = model._base_manager.filter(pk=ROW_ID)
+        rows = rows.select_for_update() if for_update else rows
+        compiler = rows.query.get_compiler(connection=connection)
         self._sql, self._params = compiler.as_sql()
         self._columns: list[Any] = [expression for expression, _sql, _alias in compiler.select]
         self._converters = compiler.get_converters(self._columns)

@@ -21,3 +21,8 @@ settings_read = Signal()
 #: Internal: sent after a write of this process has been committed. ``sender``: the config model.
 #: ``using``: the database alias.
 write_committed = Signal()
+
+#: Internal: sent in the watcher's thread, through whose connection the database may be asked, when
+#: the row may have been changed past Django. ``sender``: the config model. ``using``: the database
+#: alias. ``known``: the Snapshot held before, or None.
+change_noticed = Signal()

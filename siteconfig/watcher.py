@@ -28,6 +28,7 @@ from siteconfig.conf import conf, get_model
 from siteconfig.config_manager import REMIND_INTERVAL, Watch
 from siteconfig.connections import Selector, close, own_connection
 from siteconfig.fleet import Member
+from siteconfig.signals import change_noticed
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
     from siteconfig.config_manager import ConfigManager
     from siteconfig.models import ConfigModel
     from siteconfig.row import RowReader
+    from siteconfig.snapshot import Snapshot
     from siteconfig.transports.base import Transport
 
 log = logging.getLogger("siteconfig.watcher")
@@ -58,6 +60,9 @@ RESOLUTION = 0.001
 
 #: Seconds of the longest wait; a selector takes no number without end.
 LONGEST_WAIT = 60.0
+
+#: Seconds within which the history is looked at after a change that seems to be recorded.
+CHECK_WITHIN = 30.0
 
 #: Seconds to wait for the thread when the interpreter ends.
 EXIT_PATIENCE = 0.5
@@ -236,6 +241,7 @@ class Link:
                 subject.look(connection)
             elif is_poll:
                 subject.nothing_has_changed()
+            subject.check_history(self.alias)
 
 
 class Subject:
@@ -245,6 +251,11 @@ class Subject:
         self.manager = manager
         self._reader: RowReader | None = None
         self._backoff = Backoff()
+        # What was held when the history was last asked, what is held, and when to ask again.
+        self._checked: Snapshot | None = None
+        self._held: Snapshot | None = None
+        self._check_at = inf
+        self._check_backoff = Backoff()
 
     def start_anew(self) -> None:
         """There is a new connection, and anything may have happened since the last one's end."""
@@ -254,7 +265,7 @@ class Subject:
         """When it asks for a look by itself."""
         if self._backoff.failures:
             return self._backoff.until
-        return inf if self._reader is not None else -inf
+        return self._check_at if self._reader is not None else -inf
 
     def is_due(self, *, is_hint: bool, may_have_changed: bool) -> bool:
         state = self.manager._state
@@ -278,6 +289,30 @@ class Subject:
             self._backoff.failed()
             if not connection.is_usable():
                 raise
+
+    def check_history(self, alias: str) -> None:
+        """See to it that what has changed past Django is recorded: soon after it is noticed.
+
+        At once where the row's version has not risen, as with every write through Django; else
+        at some time, for such a write may have hidden the other.
+        """
+        held, now = self.manager._state.committed, monotonic()
+        if held is not self._held and held is not None:
+            may_be_outside = self._held is not None and held.version <= self._held.version
+            self._checked = self._checked or held
+            wait = 0.0 if may_be_outside else random.uniform(0, CHECK_WITHIN)  # noqa: S311
+            self._held, self._check_at = held, min(self._check_at, now + wait)
+        if now < self._check_at:
+            return
+        try:
+            change_noticed.send(self.manager._model(), using=alias, known=self._checked)
+        except Exception as error:
+            log.debug("The history of %s was not checked", self.manager._label(), exc_info=error)
+            self._check_backoff.failed()
+            self._check_at = self._check_backoff.until
+        else:
+            self._check_backoff.reset()
+            self._checked, self._check_at = self._held, inf
 
     def nothing_has_changed(self) -> None:
         if not self._backoff.failures:

@@ -13,6 +13,7 @@ from django.utils.timezone import now
 
 from siteconfig import fleet
 from siteconfig.exceptions import SecretKeyError
+from siteconfig.history import How, attributed_to
 from siteconfig.models import config_models
 from siteconfig.sealing import State, seal_anew
 
@@ -54,7 +55,8 @@ class Command(BaseCommand):
         left = False
         for model in config_models():
             try:
-                before = seal_anew(model)
+                with attributed_to(how=How.COMMAND, reason="rotate-keys"):
+                    before = seal_anew(model)
             except (SecretKeyError, DatabaseError) as error:
                 raise CommandError(f"{model._meta.label}: {error}") from error
             for name, state in before.items():
