@@ -205,6 +205,14 @@ def browse(chromium: Browser, live_server: LiveServer, transactional_db: None) -
     assert browse.errors == []
 
 
+@pytest.fixture(scope="module")
+def expect(chromium: Browser) -> Callable[..., Any]:
+    """Playwright's ``assert``, which waits for what it is told."""
+    from playwright.sync_api import expect
+
+    return expect
+
+
 @pytest.fixture
 def screenshot() -> Callable[..., None]:
     """Write ``docs/images/<name>.png`` if ``SITECONFIG_SCREENSHOTS`` is 1, as often the same.

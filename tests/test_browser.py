@@ -14,8 +14,6 @@ from tests.factories import AdminFactory, SiteConfigurationFactory, StaffFactory
 from tests.serving import ADMIN_PAGE, eventually
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from tests.browsers import Browse
 
 #: As it would be written by somebody who wants to act as the one that looks at it.
@@ -26,15 +24,6 @@ TEXTS = ("site_name", "support_email", "api_key")
 
 #: All that can be typed into or pressed.
 INPUTS = ":is(input, select, textarea, button):visible"
-
-
-@pytest.fixture(scope="module")
-def expect(chromium: Any) -> Callable[..., Any]:
-    """Playwright's ``assert``, which waits for what it is told."""
-    from playwright.sync_api import expect
-
-    return expect
-
 
 #: Scripts that do what a page must not, and what is noted of each.
 WRONGS = {
