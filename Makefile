@@ -11,7 +11,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help run test soak check mutants requirements clean
+.PHONY: help run test soak screenshots check mutants requirements clean
 
 help: ## Show this list
 	@echo "make TARGET [PYTHON=python3] [PORT=8000] [ARGS='...']"
@@ -28,6 +28,9 @@ test: $(READY) ## Run the tests, in random order; ARGS go to pytest
 soak: $(READY) ## Strike 1,000 times with each fault, and write for 60 s each way (half an hour)
 	SITECONFIG_TEST_TRIALS=1000 SITECONFIG_TEST_STRESS=60 \
 		$(BIN)/python -m pytest -v tests/test_quiet.py tests/test_history.py $(ARGS)
+
+screenshots: $(READY) ## Take the pictures in docs/images anew
+	SITECONFIG_SCREENSHOTS=1 $(BIN)/python -m pytest -k picture tests/test_browser.py $(ARGS)
 
 check: $(READY) ## Check style, types, imports and migrations
 	$(BIN)/ruff check

@@ -19,7 +19,7 @@ from tests.concurrency import Changes
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-pytest_plugins = ["siteconfig.pytest_plugin", "tests.fixtures"]
+pytest_plugins = ["siteconfig.pytest_plugin", "tests.fixtures", "tests.browsers"]
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:

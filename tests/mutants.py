@@ -17,8 +17,11 @@ from typing import NamedTuple
 ROOT = Path(__file__).parent.parent
 
 
-#: Tests of whole processes and of servers, which take long: only for the faults that name them.
+#: Tests of whole processes, of servers and in a browser, which take long: only for the faults that
+#: name them.
 LONG = (
+    "test_browser",
+    "test_browsers",
     "test_failpoints",
     "test_history",
     "test_on_postgres",
