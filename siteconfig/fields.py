@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING, Any
 
 from django import forms
@@ -18,6 +17,7 @@ from django.utils.translation import gettext_lazy as _
 
 from siteconfig import crypto
 from siteconfig.secret import Secret
+from siteconfig.storable import validate_json_object
 from siteconfig.widgets import SecretFormField
 
 if TYPE_CHECKING:
@@ -251,52 +251,3 @@ def sealed(secret: Secret | None) -> Column | None:
     if secret.stored is not None and not secret.is_stored_in_plain:
         return secret.stored
     return crypto.seal(secret) if secret else ""
-
-
-def validate_json_object(value: Any) -> None:
-    """Refuse what is no JSON object."""
-    if not isinstance(value, dict):
-        raise ValidationError(_('Enter a JSON object: {"name": value, …}.'), code="not_an_object")
-    validate_json(value)
-
-
-def validate_json(value: Any) -> None:
-    """Refuse what not every database can store as JSON, or not as it is.
-
-    That is: what JSON does not know, NaN and the infinities, text that no database stores, and
-    structures deeper than ``DEEPEST``.
-    """
-    try:
-        json.dumps(value, allow_nan=False)
-        _check_json(value, 0)
-    except (TypeError, ValueError, RecursionError) as error:
-        raise ValidationError(
-            gettext("This cannot be stored as JSON: %(problem)s."),
-            code="not_json",
-            params={"problem": error},
-        ) from error
-
-
-#: How deep lists and objects may be nested. Python's own parser gives up at some thousand.
-DEEPEST = 100
-
-
-def _check_json(value: Any, depth: int) -> None:
-    if isinstance(value, Secret):
-        raise ValueError("a secret, which is stored in a SecretField only")
-    if isinstance(value, str) and not is_storable_text(value):
-        raise ValueError("a NUL or half a surrogate pair in a text")
-    if depth > DEEPEST:
-        raise ValueError(f"more than {DEEPEST} levels deep")
-    if isinstance(value, dict):
-        for key, item in value.items():
-            _check_json(key, depth + 1)
-            _check_json(item, depth + 1)
-    elif isinstance(value, list | tuple):
-        for item in value:
-            _check_json(item, depth + 1)
-
-
-def is_storable_text(text: str) -> bool:
-    """Whether every database can store it: PostgreSQL stores no NUL, none half a surrogate pair."""
-    return "\0" not in text and not any("\ud800" <= one <= "\udfff" for one in text)
