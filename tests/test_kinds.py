@@ -9,6 +9,7 @@ from io import BytesIO, StringIO
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from django.core.exceptions import ValidationError
 from django.core.files.storage import default_storage
 from django.core.files.uploadedfile import SimpleUploadedFile
 from django.core.management import call_command
@@ -16,13 +17,16 @@ from django.test import Client
 from PIL import Image
 
 from siteconfig import ConfigManager
+from siteconfig.exceptions import UnknownSettingError
+from siteconfig.testing import override_config
 from tests.factories import AdminFactory
 from tests.test_admin import browser, filled_in
-from tests.testapp.models import EveryKind, Warehouse
+from tests.testapp.models import EveryKind, Note, ShopConfig, Warehouse
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from pytest_django import DjangoAssertNumQueries
 
 URL = "/admin/testapp/everykind/"
 
@@ -187,3 +191,60 @@ class TestFiles:
         assert kinds.document
         page.post(URL, form_data(page, **{"document-clear": "on"}))
         assert kinds.document == ""
+
+
+class TestForeignKey:
+    def test_the_id_costs_nothing_and_the_object_one_query(
+        self, kinds: ConfigManager, django_assert_num_queries: DjangoAssertNumQueries
+    ) -> None:
+        """On the manager and on a snapshot."""
+        warehouse = Warehouse.objects.create(name="North")
+        kinds.set_setting("warehouse", warehouse)
+        kinds.reload()
+        snapshot = kinds.snapshot()
+        with django_assert_num_queries(0):
+            assert kinds.warehouse_id == snapshot.warehouse_id == warehouse.pk
+        for one in (kinds, snapshot):
+            with django_assert_num_queries(1):
+                assert one.warehouse == warehouse
+
+    def test_the_object_is_that_of_the_id(self, kinds: ConfigManager) -> None:
+        """Never one that was read before; a snapshot keeps its own."""
+        first, second = (Warehouse.objects.create(name=name) for name in ("first", "second"))
+        kinds.set_setting("warehouse", first)
+        assert kinds.warehouse == first
+        before = kinds.snapshot()
+        kinds.set_setting("warehouse_id", second.pk)
+        assert kinds.warehouse == second
+        assert before.warehouse == first
+        Warehouse.objects.filter(pk=second.pk).update(name="renamed")
+        assert kinds.warehouse.name == "renamed"
+        with override_config(EveryKind, warehouse_id=first.pk):
+            assert kinds.warehouse == first
+        second.delete()
+        assert (kinds.warehouse, kinds.warehouse_id) == (None, None)
+
+    def test_nothing_is_nothing(self, kinds: ConfigManager) -> None:
+        """No query is needed for it, and other names stay unknown."""
+        assert kinds.warehouse is None
+        assert kinds.note is None
+        for name in ("groups", "config_ptr", "pk", "id"):
+            with pytest.raises(UnknownSettingError):
+                getattr(kinds, name)
+
+    def test_only_a_saved_object_of_its_model_is_taken(self, kinds: ConfigManager) -> None:
+        """A key of another table would point to something else."""
+        warehouse = Warehouse.objects.create(name="North")
+        note = Note.objects.create(text="n")
+        for name, value in (("warehouse", note), ("warehouse", Warehouse()), ("integer", note)):
+            with pytest.raises(ValidationError):
+                kinds.set_setting(name, value)
+        kinds.set_setting("warehouse", warehouse)
+        assert kinds.warehouse == warehouse
+
+    def test_works_where_it_is_of_another_model(self) -> None:
+        """And by its object or key in the form."""
+        shop = ConfigManager(ShopConfig)
+        warehouse = Warehouse.objects.create(name="North")
+        shop.set_setting("warehouse", warehouse.pk)
+        assert shop.warehouse == warehouse
