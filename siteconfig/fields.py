@@ -1,4 +1,4 @@
-"""The columns that every config model has (key, version, extra settings), and that of a secret."""
+"""The columns that every config model has, and fields for secrets and for URLs of public hosts."""
 
 from __future__ import annotations
 
@@ -16,11 +16,14 @@ from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 
 from siteconfig import crypto
+from siteconfig.public_urls import check_public_url
 from siteconfig.secret import Secret
 from siteconfig.storable import validate_json_object
 from siteconfig.widgets import SecretFormField
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from django.db.backends.base.base import BaseDatabaseWrapper
     from django.db.models.expressions import Combinable
 
@@ -102,6 +105,38 @@ class ExtraFormField(forms.JSONField):
             return super().bound_data(data, initial)
         except (ValueError, RecursionError):
             return InvalidJSONInput(data)
+
+
+class PublicURLField(models.URLField):  # type: ignore[type-arg] # not at run time
+    """A URL of a public host, for what the site itself is to request; see ``check_public_url``.
+
+    It is checked when it is changed. Check it again before each request: names lead elsewhere
+    later. What is unchanged is not, so that other settings can be saved while no name server
+    answers.
+
+    Args:
+        schemes: those that are allowed.
+    """
+
+    def __init__(self, *args: Any, schemes: Sequence[str] = ("https",), **kwargs: Any) -> None:
+        self.schemes = tuple(schemes)
+        super().__init__(*args, **kwargs)
+
+    def deconstruct(self) -> Any:
+        name, path, args, kwargs = super().deconstruct()
+        if self.schemes != ("https",):
+            kwargs["schemes"] = self.schemes
+        return name, path, args, kwargs
+
+    def clean(self, value: Any, model_instance: models.Model | None) -> Any:
+        value = super().clean(value, model_instance)
+        stored = getattr(model_instance, "_stored", {}).get(self.attname)
+        if value not in self.empty_values and value != stored:
+            check_public_url(value, self.schemes)
+        return value
+
+    def formfield(self, **kwargs: Any) -> Any:
+        return super().formfield(**{"assume_scheme": self.schemes[0], **kwargs})
 
 
 class SecretAttribute(DeferredAttribute):

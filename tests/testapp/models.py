@@ -9,7 +9,7 @@ from decimal import Decimal
 from django.core.exceptions import ValidationError
 from django.db import models
 
-from siteconfig.fields import SecretField
+from siteconfig.fields import PublicURLField, SecretField
 from siteconfig.models import ConfigModel
 
 
@@ -28,6 +28,7 @@ class ShopConfig(ConfigModel):
     high = models.IntegerField(default=10)
     changed = models.DateTimeField(auto_now=True, null=True)
     voucher = SecretField(blank=True)  # a name that tells nothing
+    hook = PublicURLField(blank=True, default="")
 
     class Meta:
         # Not the base's Meta: what keeps the table to one row must not depend on it.
