@@ -17,6 +17,7 @@ from solo.admin import SingletonModelAdmin
 from siteconfig.config_manager import ConfigManager
 from siteconfig.fields import ROW_ID
 from siteconfig.fleet import report
+from siteconfig.forms import ConfigForm
 from siteconfig.models import SiteConfiguration
 from siteconfig.secret import Secret
 from siteconfig.snapshot import EXTRA
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 class ConfigAdmin(SingletonModelAdmin):
     """The page of one config model; a project registers its own model with it."""
 
+    form = ConfigForm
     change_form_template = "admin/siteconfig/change_form.html"
 
     def get_fieldsets(self, request: HttpRequest, obj: Any = None) -> Any:

@@ -219,6 +219,9 @@ class ConfigManager:
     makes no query once warm, needs no ``await``, and never fails for want of a database: then it
     gives the last known good values, else the fields' defaults, and ``status()`` says so.
 
+    Of a foreign key the setting is the id, ``config.group_id``. ``config.group`` is the object to
+    which it points, by a query each time: so it is never older than the id, and needs a database.
+
     Raises:
         UnknownSettingError: on reading an attribute that is no setting; an AttributeError.
     """
@@ -395,7 +398,8 @@ class ConfigManager:
         try:
             return view[name]
         except KeyError:
-            raise UnknownSettingError(self._label(), name, view) from None
+            pass
+        return view._pointed_to(name)
 
     def _view(self) -> Snapshot:
         """The snapshot that this reader is to see."""

@@ -88,9 +88,7 @@ def _difference(
     name: str,
     change: Mapping[str, Any],
 ) -> Difference:
-    old, new = (
-        shown(field, change[side]) if side in change else None for side in ("old", "new")
-    )
+    old, new = (shown(field, change[side]) if side in change else None for side in ("old", "new"))
     is_long = any(text is not None and "\n" in text for text in (old, new))
     return Difference(
         name=name,

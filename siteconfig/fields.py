@@ -1,8 +1,7 @@
-"""The columns that every config model has (key, version, extra settings), and that of a secret."""
+"""The columns that every config model has, and fields for secrets and for URLs of public hosts."""
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING, Any
 
 from django import forms
@@ -17,10 +16,14 @@ from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 
 from siteconfig import crypto
+from siteconfig.public_urls import check_public_url
 from siteconfig.secret import Secret
+from siteconfig.storable import validate_json_object
 from siteconfig.widgets import SecretFormField
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from django.db.backends.base.base import BaseDatabaseWrapper
     from django.db.models.expressions import Combinable
 
@@ -102,6 +105,38 @@ class ExtraFormField(forms.JSONField):
             return super().bound_data(data, initial)
         except (ValueError, RecursionError):
             return InvalidJSONInput(data)
+
+
+class PublicURLField(models.URLField):  # type: ignore[type-arg] # not at run time
+    """A URL of a public host, for what the site itself is to request; see ``check_public_url``.
+
+    It is checked when it is changed. Check it again before each request: names lead elsewhere
+    later. What is unchanged is not, so that other settings can be saved while no name server
+    answers.
+
+    Args:
+        schemes: those that are allowed.
+    """
+
+    def __init__(self, *args: Any, schemes: Sequence[str] = ("https",), **kwargs: Any) -> None:
+        self.schemes = tuple(schemes)
+        super().__init__(*args, **kwargs)
+
+    def deconstruct(self) -> Any:
+        name, path, args, kwargs = super().deconstruct()
+        if self.schemes != ("https",):
+            kwargs["schemes"] = self.schemes
+        return name, path, args, kwargs
+
+    def clean(self, value: Any, model_instance: models.Model | None) -> Any:
+        value = super().clean(value, model_instance)
+        stored = getattr(model_instance, "_stored", {}).get(self.attname)
+        if value not in self.empty_values and value != stored:
+            check_public_url(value, self.schemes)
+        return value
+
+    def formfield(self, **kwargs: Any) -> Any:
+        return super().formfield(**{"assume_scheme": self.schemes[0], **kwargs})
 
 
 class SecretAttribute(DeferredAttribute):
@@ -251,52 +286,3 @@ def sealed(secret: Secret | None) -> Column | None:
     if secret.stored is not None and not secret.is_stored_in_plain:
         return secret.stored
     return crypto.seal(secret) if secret else ""
-
-
-def validate_json_object(value: Any) -> None:
-    """Refuse what is no JSON object."""
-    if not isinstance(value, dict):
-        raise ValidationError(_('Enter a JSON object: {"name": value, …}.'), code="not_an_object")
-    validate_json(value)
-
-
-def validate_json(value: Any) -> None:
-    """Refuse what not every database can store as JSON, or not as it is.
-
-    That is: what JSON does not know, NaN and the infinities, text that no database stores, and
-    structures deeper than ``DEEPEST``.
-    """
-    try:
-        json.dumps(value, allow_nan=False)
-        _check_json(value, 0)
-    except (TypeError, ValueError, RecursionError) as error:
-        raise ValidationError(
-            gettext("This cannot be stored as JSON: %(problem)s."),
-            code="not_json",
-            params={"problem": error},
-        ) from error
-
-
-#: How deep lists and objects may be nested. Python's own parser gives up at some thousand.
-DEEPEST = 100
-
-
-def _check_json(value: Any, depth: int) -> None:
-    if isinstance(value, Secret):
-        raise ValueError("a secret, which is stored in a SecretField only")
-    if isinstance(value, str) and not is_storable_text(value):
-        raise ValueError("a NUL or half a surrogate pair in a text")
-    if depth > DEEPEST:
-        raise ValueError(f"more than {DEEPEST} levels deep")
-    if isinstance(value, dict):
-        for key, item in value.items():
-            _check_json(key, depth + 1)
-            _check_json(item, depth + 1)
-    elif isinstance(value, list | tuple):
-        for item in value:
-            _check_json(item, depth + 1)
-
-
-def is_storable_text(text: str) -> bool:
-    """Whether every database can store it: PostgreSQL stores no NUL, none half a surrogate pair."""
-    return "\0" not in text and not any("\ud800" <= one <= "\udfff" for one in text)

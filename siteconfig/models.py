@@ -5,16 +5,19 @@ from __future__ import annotations
 import copy
 import logging
 from contextlib import closing, contextmanager
+from datetime import date, datetime, time
 from decimal import Decimal
 from enum import Enum
 from typing import TYPE_CHECKING, Any, ClassVar, NoReturn, Self, TypeVar, cast
 
 from django.apps import apps
 from django.core.exceptions import ValidationError
+from django.core.files import File
 from django.core.validators import MaxValueValidator, MinValueValidator
 from django.db import models, router, transaction
 from django.db.models import F
 from django.db.models.expressions import DatabaseDefault
+from django.forms.utils import from_current_timezone
 from django.utils import timezone
 from django.utils.functional import Promise
 from django.utils.text import capfirst
@@ -32,14 +35,17 @@ from siteconfig.fields import (
     SecretField,
     SingleRowKey,
     VersionField,
-    is_storable_text,
-    validate_json,
-    validate_json_object,
 )
 from siteconfig.row import TEXTS, RowReader
 from siteconfig.secret import Secret
 from siteconfig.signals import bulk_write_done, bulk_write_starts
 from siteconfig.snapshot import EXTRA, Snapshot, same
+from siteconfig.storable import (
+    check_given,
+    check_storable,
+    validate_json,
+    validate_json_object,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -469,51 +475,73 @@ def converted(field: models.Field[Any, Any], value: Any) -> Any:
     """``value`` in the type of ``field``.
 
     Raises:
-        ValidationError: it cannot be converted, or something would be lost.
+        ValidationError: it cannot be converted or stored, or something would be lost.
     """
-    if isinstance(value, models.Model):
-        value = value.pk
-    if value is None and not field.null:
-        raise ValidationError(field.error_messages["null"], code="null")
     invalid = field.error_messages.get("invalid") or _("This is no valid value.")
     refused = ValidationError(invalid, code="invalid", params={"value": value})
-    if isinstance(field, models.IntegerField) and (
-        isinstance(value, bool) or (isinstance(value, float | Decimal) and value % 1 != 0)
-    ):
-        # int() would make 1 of True and 4 of 4.5.
-        raise refused
+    if isinstance(value, models.Model):
+        value = key_of(field, value)
     if isinstance(value, Secret) and not isinstance(field, SecretField):
         # It may have come here by mistake; str() of it says that it has not.
         raise ValidationError(gettext("This is a secret, which is not stored in plain."), "secret")
+    if value is None and not field.null:
+        raise ValidationError(field.error_messages["null"], code="null")
+    check_given(field, value)
     if isinstance(field, TEXTS) and not is_text(value):
         raise refused
     if isinstance(field, ExtraField):
         validate_json_object(value)  # a field that may be blank does not validate []
-    elif isinstance(field, models.JSONField):
-        validate_json(value)
     try:
-        return field.to_python(value)
+        value = field.to_python(in_current_timezone(field, value))
     except (TypeError, ValueError, ArithmeticError) as error:
         raise refused from error
+    value = in_current_timezone(field, value)
+    check_storable(field, value)
+    return value
+
+
+def in_current_timezone(field: models.Field[Any, Any], value: Any) -> Any:
+    """``value``, as a form takes it if it is a moment without a time zone, or a day.
+
+    Raises:
+        ValidationError: in that time zone there is no such moment, or there are two.
+    """
+    if not isinstance(field, models.DateTimeField) or not isinstance(value, date):
+        return value
+    moment = value if isinstance(value, datetime) else datetime.combine(value, time.min)
+    return from_current_timezone(moment)
+
+
+def key_of(field: models.Field[Any, Any], related: models.Model) -> Any:
+    """What ``field`` stores to point to ``related``.
+
+    Raises:
+        ValidationError: it cannot point to it.
+    """
+    if not isinstance(field, models.ForeignKey) or not isinstance(related, field.related_model):
+        raise ValidationError(gettext("This setting cannot be such an object."), code="object")
+    key = getattr(related, field.target_field.attname)
+    if key is None:
+        raise ValidationError(gettext("This object has not been saved."), code="unsaved")
+    return key
 
 
 def is_text(value: Any) -> bool:
-    """Whether every database can store ``value`` as the text that it says."""
-    if isinstance(value, str | Promise):
-        return is_storable_text(str(value))
-    # str() would make text of anything, such as "['a']" of a list.
-    return value is None or isinstance(value, int | float | Decimal)
+    """Whether ``value`` says a text. str() would make one of anything: "['a']" of a list."""
+    return value is None or isinstance(value, str | Promise | int | float | Decimal)
 
 
 def _stored_value(field: models.Field[Any, Any], value: Any) -> Any:
     """By what the values of two moments are to be compared."""
+    if isinstance(value, File) and not getattr(value, "_committed", False):
+        return object()  # an upload, which its name does not tell from another
     try:
         value = field.get_prep_value(value)
     except (TypeError, ValueError):
         return value  # an expression, or what the database will refuse
     if isinstance(value, Secret) and value.is_unreadable:
         return value.stored  # differs from an empty one, which clears it
-    return value
+    return bytes(value) if isinstance(value, bytearray | memoryview) else value
 
 
 class LogLevel(models.TextChoices):

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NoReturn
+
+from django.apps import apps
 
 from siteconfig.exceptions import UnknownSettingError
 
@@ -20,7 +23,8 @@ class Snapshot(Mapping[str, Any]):
 
     Each setting is an attribute (``snapshot.timeout``) and an item (``snapshot["timeout"]``);
     iteration gives the field names. Lists, dicts and sets are frozen all the way down;
-    ``copy.deepcopy`` of one gives an ordinary one to work on.
+    ``copy.deepcopy`` of one gives an ordinary one to work on. The setting of a foreign key is its
+    id; ``snapshot.group`` asks the database for the object to which ``group_id`` points.
 
     Attributes:
         version: how often the row had been written through Django; 0 when there is no row. It
@@ -73,6 +77,19 @@ class Snapshot(Mapping[str, Any]):
     def __getattr__(self, name: str) -> Any:
         if name.startswith("_"):
             raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+        return self._pointed_to(name)
+
+    def _pointed_to(self, name: str) -> Any:
+        """The object of a foreign key, whose setting is its id; asks the database each time.
+
+        Raises:
+            UnknownSettingError: there is no foreign key of this name.
+        """
+        with suppress(LookupError):
+            model = apps.get_model(self._model_label)
+            for field in model._meta.concrete_fields:
+                if field.is_relation and field.name == name:
+                    return getattr(model(**{field.attname: self._values[field.attname]}), name)
         raise UnknownSettingError(self._model_label, name, self._values)
 
     def __copy__(self) -> Snapshot:

@@ -303,8 +303,7 @@ class TestG11WholeAndChecked:
     )
     def test_nothing_but_text_gets_into_a_text(self, value: Any) -> None:
         """str() would make text of anything; and some text no database stores."""
-        errors = refused(api_key=value)
-        assert errors == {"api_key": ["This is no valid value."]}
+        assert set(refused(api_key=value)) == {"api_key"}
 
     def test_numbers_become_text(self) -> None:
         """As their digits."""
