@@ -67,7 +67,7 @@ LONGEST = 40
 
 def _clipped(text: str | None) -> str:
     if not text:
-        return "–"
+        return gettext("nothing")
     text = " ".join(text.split())
     return text if len(text) <= LONGEST else f"{text[:LONGEST]}…"
 

@@ -61,8 +61,9 @@ RESOLUTION = 0.001
 #: Seconds of the longest wait; a selector takes no number without end.
 LONGEST_WAIT = 60.0
 
-#: Seconds within which the history is looked at after a change that seems to be recorded.
-CHECK_WITHIN = 30.0
+#: Seconds within which the history is looked at after a change that seems to be recorded, and by
+#: about how many processes of a fleet: one would do, and a writer looks, too.
+CHECK_WITHIN, CHECKERS = 1.0, 8
 
 #: Seconds to wait for the thread when the interpreter ends.
 EXIT_PATIENCE = 0.5
@@ -241,7 +242,7 @@ class Link:
                 subject.look(connection)
             elif is_poll:
                 subject.nothing_has_changed()
-            subject.check_history(self.alias)
+            subject.check_history(self.alias, fleet_size)
 
 
 class Subject:
@@ -290,18 +291,20 @@ class Subject:
             if not connection.is_usable():
                 raise
 
-    def check_history(self, alias: str) -> None:
+    def check_history(self, alias: str, fleet_size: int) -> None:
         """See to it that what has changed past Django is recorded: soon after it is noticed.
 
-        At once where the row's version has not risen, as with every write through Django; else
-        at some time, for such a write may have hidden the other.
+        At once where the row's version has not risen, as it does with every write through Django;
+        else a little later, and by some of the processes, for such a write may hide another.
         """
         held, now = self.manager._state.committed, monotonic()
         if held is not self._held and held is not None:
             may_be_outside = self._held is not None and held.version <= self._held.version
-            self._checked = self._checked or held
-            wait = 0.0 if may_be_outside else random.uniform(0, CHECK_WITHIN)  # noqa: S311
-            self._held, self._check_at = held, min(self._check_at, now + wait)
+            self._checked, self._held = self._checked or held, held
+            if may_be_outside:
+                self._check_at = now
+            elif random.random() * fleet_size < CHECKERS:  # noqa: S311 - guards nothing
+                self._check_at = min(self._check_at, now + random.uniform(0, CHECK_WITHIN))  # noqa: S311
         if now < self._check_at:
             return
         try:

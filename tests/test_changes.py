@@ -19,6 +19,7 @@ from siteconfig.history import attributed_to
 from siteconfig.middleware import ConfigMiddleware
 from siteconfig.models import ConfigChange, SiteConfiguration
 from siteconfig.testing import run_watcher
+from siteconfig.watcher import watcher
 from tests.concurrency import Started, wait_until
 from tests.factories import UserFactory
 from tests.keys import sealed, set_column
@@ -37,6 +38,12 @@ def past_django(**values: Any) -> None:
     with connection.cursor() as cursor:
         for name, value in values.items():
             cursor.execute(f"UPDATE siteconfig_siteconfiguration SET {name} = %s", [value])
+
+
+def subjects() -> list[Any]:
+    """What the watcher looks after."""
+    links = list(watcher.links.values())
+    return [subject for link in links for subject in list(link.subjects.values())]
 
 
 class TestEveryWay:
@@ -296,7 +303,7 @@ class TestPastDjango:
         settings.SITECONFIG = {"POLL_INTERVAL": 0.02}
         with run_watcher():
             assert config.timeout == 30
-            wait_until(lambda: config.status().transport != "none")
+            wait_until(lambda: any(one._held for one in subjects()))
             config.set_setting("site_name", "Shop")
             past_django(timeout=46)
             wait_until(lambda: config.timeout == 46)
