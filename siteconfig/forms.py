@@ -1,27 +1,47 @@
-"""ConfigForm: what is wrong with a setting is an error at its field, and never one of the page."""
+"""ConfigForm: edits the settings of a config model, and knows what its reader saw."""
 
 from __future__ import annotations
 
-from contextlib import contextmanager
+import json
+from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from django import forms
 from django.core.exceptions import ValidationError
-from django.db import DataError, IntegrityError, models, router, transaction
+from django.core.files import File
+from django.db import models
 from django.utils.translation import gettext
 
-from siteconfig.fields import ROW_ID
+from siteconfig.differences import Difference, differences, label_of, shown
+from siteconfig.history import Entry, entries, is_same_secret, last_changes, old_to_new
+from siteconfig.models import default_of
+from siteconfig.secret import Secret
+from siteconfig.snapshot import EXTRA
 from siteconfig.storable import check_given, check_storable
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Mapping
 
+    from siteconfig.history import Origin, Proposal
     from siteconfig.models import ConfigModel
+    from siteconfig.pins import Pin
+    from siteconfig.snapshot import Snapshot
 
     ConfigModelForm = forms.ModelForm[ConfigModel]
 else:
     ConfigModelForm = forms.ModelForm
+
+#: What the page sends beside the settings. No setting has such a name: they begin with no "_".
+SEEN, REASON, PREVIEW = "_seen", "_reason", "_preview"
+RESET, CHOICE = "_reset-", "_conflict-"
+
+#: In place of a digest: of what is given now, and stored nowhere.
+NEW = "new"
+
+#: What is sent to let the other's value be. To put one's own in its place the digest of theirs is
+#: sent, so that it is that value which is replaced, and no third one.
+THEIRS = "theirs"
 
 
 class ConfigBoundField(forms.BoundField):
@@ -44,64 +64,244 @@ class ConfigBoundField(forms.BoundField):
             return True
 
 
+@dataclass(frozen=True, slots=True)
+class Conflict:
+    """A setting that somebody else has changed since the page was made."""
+
+    difference: Difference
+    """From their value to one's own."""
+    origin: Origin | None
+    """Who they are, if that is recorded."""
+    choice_name: str
+    mine: str
+    theirs: str = THEIRS
+
+
 class ConfigForm(ConfigModelForm):
-    """The form of a config model: takes what every database stores, and refuses all else."""
+    """The form of a config model.
+
+    It takes what every database stores, and refuses all else. Of what it is given it keeps what its
+    reader has changed; what others have changed meanwhile stays theirs. Where both have changed the
+    same setting, the reader is asked.
+
+    Attributes:
+        proposal: values to begin with in place of the stored ones.
+        refusal: why the database has refused what was given.
+        changes: what would be saved, as a record of the history has it.
+        conflicts: by setting, where the reader is to choose.
+    """
 
     bound_field_class = ConfigBoundField
+    proposal: ClassVar[Proposal | None] = None
+    refusal: ClassVar[str | None] = None
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        for setting in self._meta.model._meta.concrete_fields:
+        self.changes: dict[str, dict[str, Any]] = {}
+        self.conflicts: dict[str, Conflict] = {}
+        self.model: type[ConfigModel] = self._meta.model
+        for setting in self.model._meta.concrete_fields:
             if setting.name in self.fields:
                 field = self.fields[setting.name]
                 # The field is this form's own copy.
                 field.clean = partial(cleaned, setting, field.clean)  # type: ignore[method-assign]
+        if self.proposal is not None and not self.is_bound:
+            self._propose(self.proposal)
 
-    def _post_clean(self) -> None:
-        super()._post_clean()  # type: ignore[misc] # missing in the stubs
-        if not self.errors and not self.instance._state.adding:
-            try:
-                self._try_to_store()
-            except ValidationError as error:
-                self.add_error(None, error)
+    @property
+    def row(self) -> Snapshot:
+        """What is stored now."""
+        if self.instance._read is None:
+            raise TypeError(
+                "A ConfigForm edits what ConfigModel.readable_row() or locked_row() gives: it "
+                "needs to know what is stored."
+            )
+        return self.instance._read
 
-    def _try_to_store(self) -> None:
-        """Find out whether the database takes it, while the form can still show an error.
+    @property
+    def is_preview(self) -> bool:
+        """The reader wants to see what would be saved."""
+        return PREVIEW in self.data
 
-        Raises:
-            ValidationError: it does not.
+    def is_valid(self) -> bool:
+        return super().is_valid() and not self.is_preview
+
+    @property
+    def seen(self) -> str:
+        """What the page is to send back as ``SEEN``: a digest of each setting that it shows."""
+        if self.is_bound and SEEN in self.data:
+            return str(self.data[SEEN])
+        stored = {name: self.row[name] for name in self._settings()}
+        return json.dumps({name: one.digest for name, one in self._entries(stored).items()})
+
+    def _propose(self, proposal: Proposal) -> None:
+        """Show these values in place of the stored ones, as what might be saved."""
+        settings = self._settings()
+        values = {name: value for name, value in proposal.values.items() if name in settings}
+        for name, value in values.items():
+            setattr(self.instance, name, value)
+        self.initial = forms.model_to_dict(self.instance, list(self.fields))
+        stored = self._entries({name: self.row[name] for name in values})
+        self.changes = changes_of(stored, self._entries(values))
+
+    def differences(self) -> list[Difference]:
+        """What would be saved, for people to read."""
+        return differences(self.model, self.changes)
+
+    def columns(self) -> set[str]:
+        """The fields that are to be written."""
+        names = {EXTRA if name.startswith(f"{EXTRA}.") else name for name in self.changes}
+        return {self.model.setting_fields()[name].name for name in names}
+
+    def clean(self) -> Any:
+        if self.refusal is not None:
+            message = gettext("The database refuses this: %(problem)s")
+            self.add_error(
+                None, ValidationError(message, code="database", params={"problem": self.refusal})
+            )
+        return super().clean()
+
+    def _settings(self) -> dict[str, models.Field[Any, Any]]:
+        """The settings that can be edited here, by the names of their attributes."""
+        fields = self.model.setting_fields().items()
+        return {name: field for name, field in fields if field.name in self.fields}
+
+    def _entries(self, values: Mapping[str, Any]) -> dict[str, Entry]:
+        return entries(self.model, values)
+
+    # Cleaning
+
+    def _clean_fields(self) -> None:
+        super()._clean_fields()  # type: ignore[misc] # missing in the stubs
+        self._bring_files_back()
+        reset = self._reset()
+        self._merge()
+        for name in reset & self.row._unreadable.keys():
+            self.changes.setdefault(name, {})  # to be replaced, whatever is stored
+
+    def _bring_files_back(self) -> None:
+        """Take proposed files, which no browser can send, unless there is an upload."""
+        values = self.proposal.values if self.proposal else {}
+        for name, field in self._settings().items():
+            if isinstance(field, models.FileField) and name in values:
+                given = self.cleaned_data.get(field.name)
+                if given is not False and not is_new_file(given):
+                    self.cleaned_data[field.name] = values[name]
+
+    def _reset(self) -> set[str]:
+        """Put the defaults in the place of what was given, where a box says so."""
+        reset = set()
+        for name, field in self._settings().items():
+            if RESET + field.name in self.data:
+                self.errors.pop(field.name, None)
+                self.cleaned_data[field.name] = default_object(field)
+                reset.add(name)
+        return reset
+
+    def _merge(self) -> None:
+        """Find out what the reader has changed, and let be what somebody else has.
+
+        Without ``SEEN``, from a script, what is stored now is taken for what was seen.
         """
-        row = self.instance
-        using = router.db_for_write(type(row))
-        changed = row._changed_fields()
-        values = {
-            name: getattr(row, name)
-            for name, field in row.setting_fields().items()
-            # A file has no name before it is stored.
-            if field.name in changed and not isinstance(field, models.FileField)
+        fields = {
+            name: field
+            for name, field in self._settings().items()
+            if field.name in self.cleaned_data
         }
-        # Not by the model's own QuerySet, which would announce it.
-        rows: Any = models.QuerySet(type(row), using=using)
-        with refusals(using):
-            rows.filter(pk=ROW_ID).update(**values)
-            transaction.set_rollback(True, using)
+        given = {name: plain(self.cleaned_data[field.name]) for name, field in fields.items()}
+        stored = {name: self.row[name] for name in fields}
+        mine, now = self._entries(given), self._entries(stored)
+        seen = self._seen() or {name: one.digest for name, one in now.items()}
+        extra = dict(given.get(EXTRA) or {})
+        for name in sorted(mine.keys() | now.keys()):
+            my, their = digest_of(mine, name), digest_of(now, name)
+            if name in fields and is_new(self.cleaned_data[fields[name].name], stored[name]):
+                my = NEW
+            is_mine = my not in {their, seen.get(name)}
+            if is_mine and their not in {my, seen.get(name)}:
+                is_mine = self._choose(name, now, mine)
+            if is_mine:
+                self.changes |= changes_of(now, mine, [name])
+            elif name in fields:
+                self.cleaned_data[fields[name].name] = getattr(self.instance, fields[name].name)
+            elif name in now:
+                extra[name.removeprefix(f"{EXTRA}.")] = now[name].shown["value"]
+            else:
+                del extra[name.removeprefix(f"{EXTRA}.")]
+        if EXTRA in fields:
+            self.cleaned_data[EXTRA] = extra
+
+    def _seen(self) -> dict[str, str] | None:
+        try:
+            seen = json.loads(self.data.get(SEEN, ""))
+        except ValueError:
+            return None
+        return seen if isinstance(seen, dict) else None
+
+    def _choose(self, name: str, now: Mapping[str, Entry], mine: Mapping[str, Entry]) -> bool:
+        """Whether the reader's own value is to replace one that somebody else has set meanwhile."""
+        choice, their = str(self.data.get(CHOICE + name)), digest_of(now, name) or "none"
+        if choice in {THEIRS, their}:
+            return choice == their
+        change = changes_of(now, mine, [name])[name]
+        (difference,) = differences(self.model, {name: change})
+        origin = last_changes(self.model, self.instance._state.db).get(name)
+        self.conflicts[name] = Conflict(difference, origin, CHOICE + name, their)
+        field = EXTRA if name.startswith(f"{EXTRA}.") else self.model.setting_fields()[name].name
+        self.add_error(field, ValidationError(self._said(difference, origin), code="conflict"))
+        return False
+
+    def _said(self, difference: Difference, origin: Origin | None) -> str:
+        who = origin.who if origin and origin.who else gettext("Somebody")
+        return gettext(
+            "%(who)s has changed %(setting)s while you were editing. Choose below what is to be."
+        ) % {"who": who, "setting": difference.label}
 
 
-@contextmanager
-def refusals(using: str) -> Iterator[None]:
-    """A savepoint in which what the database refuses is a ``ValidationError``.
+def digest_of(found: Mapping[str, Entry], name: str) -> str | None:
+    return found[name].digest if name in found else None
 
-    Args:
-        using: the alias of the database.
-    """
-    try:
-        with transaction.atomic(using):
-            yield
-    except (DataError, IntegrityError, OverflowError, ValueError) as error:
-        # ValueError: drivers raise it, too. The first line: others may quote the whole row.
-        problem = next(iter(str(error).splitlines()), type(error).__name__)
-        message = gettext("The database refuses this: %(problem)s")
-        raise ValidationError(message, code="database", params={"problem": problem}) from error
+
+def changes_of(
+    old: Mapping[str, Entry], new: Mapping[str, Entry], names: list[str] | None = None
+) -> dict[str, dict[str, Any]]:
+    """The settings that differ, or those of these ``names``, as a record has them."""
+    if names is None:
+        every = sorted(old.keys() | new.keys())
+        names = [name for name in every if digest_of(old, name) != digest_of(new, name)]
+    return {
+        name: old_to_new(old[name].shown if name in old else {}, new.get(name)) for name in names
+    }
+
+
+def plain(value: Any) -> Any:
+    """What a form field gives, as the settings have it: ids and names of files."""
+    if isinstance(value, models.Model):
+        return value.pk
+    if isinstance(value, File):
+        return value.name or ""
+    return value
+
+
+def is_new(value: Any, stored: Any) -> bool:
+    """Whether a form field gives what no digest could tell from what is stored."""
+    if isinstance(value, Secret):
+        is_kept = value is stored or is_same_secret(value, stored)
+        return not is_kept and bool(value)
+    return is_new_file(value)
+
+
+def is_new_file(value: Any) -> bool:
+    """An upload; its name may be that of the file before it."""
+    return isinstance(value, File) and not getattr(value, "_committed", False)
+
+
+def default_object(field: models.Field[Any, Any]) -> Any:
+    """The default of a setting, as its form field would give it."""
+    value = default_of(field)
+    if isinstance(field, models.ForeignKey) and value is not None:
+        return field.related_model._base_manager.filter(pk=value).first()
+    return value
 
 
 def cleaned(
@@ -125,3 +325,62 @@ def cleaned(
     if not is_file_kept and not isinstance(value, models.Model):
         check_storable(setting, value)
     return value
+
+
+# What the page tells of each setting
+
+
+@dataclass(frozen=True, slots=True)
+class About:
+    """One setting, as the page describes it."""
+
+    name: str
+    label: str
+    unit: str
+    default: str
+    """As people read it; empty for nothing."""
+    is_default: bool
+    is_changed: bool
+    """It is among what would be saved."""
+    is_unreadable: bool
+    """Its field cannot read what is stored."""
+    reset_name: str | None
+    """Of the box that puts the default back; None: it cannot be edited."""
+    is_reset: bool
+    origin: Origin | None
+    """Who changed it last; None: nobody, or the reader is not to know."""
+    conflicts: list[Conflict]
+    pin: Pin | None
+    """What fixes it in this deployment."""
+    stored: str
+    """What the row says, as people read it; of a secret nothing."""
+
+
+def about(form: ConfigForm, name: str, origins: Mapping[str, Origin], pin: Pin | None) -> About:
+    """What the page tells of the setting ``name``."""
+    model, field = form.model, form.model.setting_fields()[name]
+    default = entries(model, {name: default_of(field)})
+    stored = entries(model, {name: form.row[name]})
+    return About(
+        name=name,
+        label=label_of(field, name),
+        unit=str(model.units.get(name, "")),
+        default=_shown(field, default),
+        is_default=_digests(default) == _digests(stored),
+        is_changed=any(one.partition(".")[0] == name for one in form.changes),
+        is_unreadable=name in form.row._unreadable,
+        reset_name=RESET + field.name if field.name in form.fields else None,
+        is_reset=RESET + field.name in form.data,
+        origin=origins.get(name),
+        conflicts=[one for key, one in form.conflicts.items() if key.partition(".")[0] == name],
+        pin=pin,
+        stored=_shown(field, stored),
+    )
+
+
+def _shown(field: models.Field[Any, Any], found: Mapping[str, Entry]) -> str:
+    return "".join(shown(field, entry.shown.get("value")) for entry in found.values())
+
+
+def _digests(found: Mapping[str, Entry]) -> dict[str, str]:
+    return {name: entry.digest for name, entry in found.items()}

@@ -112,29 +112,44 @@ class Entry(NamedTuple):
     """A short name of what is stored."""
 
 
-def entries(model: type[ConfigModel], snapshot: Snapshot) -> dict[str, Entry]:
-    """Every setting of ``snapshot``; one that is no field is called ``"extra.its_name"``.
+def entries(
+    model: type[ConfigModel], values: Mapping[str, Any], unreadable: Mapping[str, Any] | None = None
+) -> dict[str, Entry]:
+    """Every setting in ``values``; one that is no field is called ``"extra.its_name"``.
 
     Not what notes the time of each save by itself.
+
+    Args:
+        model: the config model.
+        values: by the settings' own names, as a Snapshot has them.
+        unreadable: what is stored of those settings that their fields cannot read.
     """
-    row = model._from_snapshot(snapshot, using=None)
-    columns = [field.attname for field in model._meta.concrete_fields]
-    stored = dict(zip(columns, snapshot._stored or (), strict=False))
+    unreadable = unreadable or {}
+    # A new one: nothing in it is ever saved.
+    row = model(**values)
     found: dict[str, Entry] = {}
     for name, field in model.setting_fields().items():
-        if name not in snapshot or getattr(field, "auto_now", False):
+        if name not in values or getattr(field, "auto_now", False):
             continue
-        if name in snapshot._unreadable and not isinstance(field, SecretField):
-            found[name] = Entry({}, _digest(repr(stored.get(name))))
-        elif isinstance(field, SecretField):
-            found[name] = Entry({}, _digest_of_secret(snapshot[name]))
+        if isinstance(field, SecretField):
+            found[name] = Entry({}, _digest_of_secret(values[name]))
+        elif name in unreadable:
+            found[name] = Entry({}, _digest(repr(unreadable[name])))
         elif name == EXTRA:
-            for key, value in snapshot[name].items():
+            for key, value in values[name].items():
                 found[f"{EXTRA}.{key}"] = Entry({"value": value}, _digest(value))
         else:
             value = encoded(field, row)
             found[name] = Entry({"value": value}, _digest(value))
     return found
+
+
+def entries_of(model: type[ConfigModel], snapshot: Snapshot) -> dict[str, Entry]:
+    """Every setting as it is stored."""
+    columns = [field.attname for field in model._meta.concrete_fields]
+    stored = dict(zip(columns, snapshot._stored or (), strict=False))
+    unreadable = {name: stored.get(name) for name in snapshot._unreadable}
+    return entries(model, snapshot, unreadable)
 
 
 def encoded(field: models.Field[Any, Any], row: models.Model) -> Any:
@@ -249,8 +264,8 @@ def record(
         after: what it says now.
         is_raw: it was a fixture that was loaded.
     """
-    now_stored = entries(model, after)
-    changed = changes_between(entries(model, before), now_stored, before, after)
+    now_stored = entries_of(model, after)
+    changed = changes_between(entries_of(model, before), now_stored, before, after)
     last = record_outside(model, using, before)
     # Also what is no change, if it would else be taken for one later: a secret sealed anew.
     recorded = _recorded(model, last, None)
@@ -284,16 +299,16 @@ def record_outside(
     """
     last = newest(model, using)
     recorded = _recorded(model, last, known)
-    stored = entries(model, row)
+    stored = entries_of(model, row)
     names = [] if recorded is None else _differing(recorded, stored)
     if recorded is None or not names:
         return last
-    earlier = {} if known is None else entries(model, known)
+    earlier = {} if known is None else entries_of(model, known)
     old = {} if last is None else _recorded_values(last, names, using)
     for name in names:
         if name in earlier and earlier[name].digest == recorded.get(name):
             old.setdefault(name, earlier[name].shown)
-    changed = {name: _old_to_new(old.get(name, {}), stored.get(name)) for name in names}
+    changed = {name: old_to_new(old.get(name, {}), stored.get(name)) for name in names}
     created: ConfigChange = (
         change_model()
         ._default_manager.using(using)
@@ -316,15 +331,15 @@ def changes_between(
     Each side is left out where there was nothing, or nothing that may be shown.
     """
     return {
-        name: _old_to_new(old[name].shown if name in old else {}, new.get(name))
+        name: old_to_new(old[name].shown if name in old else {}, new.get(name))
         for name in sorted(old.keys() | new.keys())
         if (old[name].digest if name in old else None)
         != (new[name].digest if name in new else None)
-        and not _is_same_secret(before.get(name), after.get(name))
+        and not is_same_secret(before.get(name), after.get(name))
     }
 
 
-def _is_same_secret(old: Any, new: Any) -> bool:
+def is_same_secret(old: Any, new: Any) -> bool:
     """Sealed anew, perhaps, and still the same text."""
     return (
         isinstance(old, Secret)
@@ -334,7 +349,7 @@ def _is_same_secret(old: Any, new: Any) -> bool:
     )
 
 
-def _old_to_new(old: Mapping[str, Any], new: Entry | None) -> dict[str, Any]:
+def old_to_new(old: Mapping[str, Any], new: Entry | None) -> dict[str, Any]:
     change = {"old": old["value"]} if "value" in old else {}
     if new is not None and "value" in new.shown:
         change["new"] = new.shown["value"]
@@ -412,7 +427,7 @@ def notice(model: type[ConfigModel], using: str, known: Snapshot | None) -> None
 def _is_to_be_recorded(model: type[ConfigModel], using: str, known: Snapshot | None) -> bool:
     recorded = _recorded(model, newest(model, using), known)
     row = model.read(connections[using])
-    return recorded is not None and bool(_differing(recorded, entries(model, row)))
+    return recorded is not None and bool(_differing(recorded, entries_of(model, row)))
 
 
 def _recorded(
@@ -422,7 +437,7 @@ def _recorded(
     if last is not None:
         return {name: digest for name, (digest, _) in last.state.items()}
     if known is not None:
-        return {name: entry.digest for name, entry in entries(model, known).items()}
+        return {name: entry.digest for name, entry in entries_of(model, known).items()}
     return None
 
 

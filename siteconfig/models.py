@@ -115,7 +115,10 @@ class ConfigModel(SingletonModel):
     units: ClassVar[Mapping[str, StrOrPromise]] = {}
     """Setting → what its number counts, ``{"timeout": _("seconds")}``, for the settings page."""
 
-    _locked: Snapshot | None = None
+    _read: Snapshot | None = None
+    """What was read of the row when the instance was made of it; None: the ORM made it."""
+    _is_locked = False
+    """And whether the row was locked then, and has not been written since."""
 
     class Meta:
         abstract = True
@@ -276,15 +279,22 @@ class ConfigModel(SingletonModel):
                 if stored is not None:
                     break
             cls._make_and_lock_row(using)
-        snapshot = reader.snapshot(stored)
-        row = cls._from_snapshot(snapshot, using)
-        row._locked = snapshot
+        row = cls._from_snapshot(reader.snapshot(stored), using)
+        row._is_locked = True
         return row
+
+    @classmethod
+    def readable_row(cls, using: str) -> Self:
+        """The row, or the defaults while there is none.
+
+        Not by the ORM, which one unreadable value stops: it is then as the settings have it.
+        """
+        return cls._from_snapshot(cls.read(transaction.get_connection(using)), using)
 
     def take_locked(self) -> Snapshot | None:
         """What the row said when it was locked; None: it was not, or has been written since."""
-        locked, self._locked = self._locked, None
-        return locked
+        is_locked, self._is_locked = self._is_locked, False
+        return self._read if is_locked else None
 
     @classmethod
     def _lock_row(cls, using: str) -> bool:
@@ -312,6 +322,7 @@ class ConfigModel(SingletonModel):
         row = cls(**copy.deepcopy(dict(snapshot)), version=snapshot.version)
         row._state.adding = False
         row._state.db = using
+        row._read = snapshot
         row._remember()
         return row
 
