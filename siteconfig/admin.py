@@ -371,7 +371,7 @@ class ConfigAdmin(SingletonModelAdmin):
             "restore": RESTORE,
             **(extra_context or {}),
         }
-        request.current_app = self.admin_site.name  # type: ignore[attr-defined]
+        request.current_app = self.admin_site.name
         return TemplateResponse(request, self.object_history_template, context)
 
     def _fleet(self) -> Report | None:

@@ -44,6 +44,8 @@ class Difference:
     old: str | None
     """As people read it; None: there was nothing, or it is not shown."""
     new: str | None
+    absent: str
+    """What to say where one of them is None."""
     is_secret: bool
     lines: tuple[Line, ...] = ()
     """Where one of the two has several lines, both line by line."""
@@ -53,21 +55,17 @@ class Difference:
         """In one short line."""
         if self.old is None and self.new is None:
             return self.label
-        old, new = _clipped(self.old), _clipped(self.new)
-        return gettext("%(label)s: %(old)s → %(new)s") % {
-            "label": self.label,
-            "old": old,
-            "new": new,
-        }
+        old, new = (self.absent if one is None else _clipped(one) for one in (self.old, self.new))
+        return f"{self.label} {old} → {new}"
 
 
 #: Characters of a value in a line.
 LONGEST = 40
 
 
-def _clipped(text: str | None) -> str:
+def _clipped(text: str) -> str:
     if not text:
-        return gettext("nothing")
+        return gettext("empty")
     text = " ".join(text.split())
     return text if len(text) <= LONGEST else f"{text[:LONGEST]}…"
 
@@ -96,6 +94,7 @@ def _difference(
         unit=str(model.units.get(name, "")),
         old=old,
         new=new,
+        absent=gettext("not set") if name.startswith(f"{EXTRA}.") else gettext("not on record"),
         is_secret=isinstance(field, SecretField),
         lines=_lines(old or "", new or "") if is_long else (),
     )

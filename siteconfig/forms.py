@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
+from datetime import timedelta
 from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -11,10 +12,13 @@ from django import forms
 from django.core.exceptions import ValidationError
 from django.core.files import File
 from django.db import models
+from django.utils.timesince import timesince
+from django.utils.timezone import now
 from django.utils.translation import gettext
 
 from siteconfig.differences import Difference, differences, label_of, shown
-from siteconfig.history import Entry, entries, is_same_secret, last_changes, old_to_new
+from siteconfig.fields import ExtraField, SecretField
+from siteconfig.history import Entry, How, entries, is_same_secret, last_changes, old_to_new
 from siteconfig.models import default_of
 from siteconfig.secret import Secret
 from siteconfig.snapshot import EXTRA
@@ -210,22 +214,22 @@ class ConfigForm(ConfigModelForm):
         }
         given = {name: plain(self.cleaned_data[field.name]) for name, field in fields.items()}
         stored = {name: self.row[name] for name in fields}
-        mine, now = self._entries(given), self._entries(stored)
-        seen = self._seen() or {name: one.digest for name, one in now.items()}
+        mine, theirs = self._entries(given), self._entries(stored)
+        seen = self._seen() or {name: one.digest for name, one in theirs.items()}
         extra = dict(given.get(EXTRA) or {})
-        for name in sorted(mine.keys() | now.keys()):
-            my, their = digest_of(mine, name), digest_of(now, name)
+        for name in sorted(mine.keys() | theirs.keys()):
+            my, their = digest_of(mine, name), digest_of(theirs, name)
             if name in fields and is_new(self.cleaned_data[fields[name].name], stored[name]):
                 my = NEW
             is_mine = my not in {their, seen.get(name)}
             if is_mine and their not in {my, seen.get(name)}:
-                is_mine = self._choose(name, now, mine)
+                is_mine = self._choose(name, theirs, mine)
             if is_mine:
-                self.changes |= changes_of(now, mine, [name])
+                self.changes |= changes_of(theirs, mine, [name])
             elif name in fields:
                 self.cleaned_data[fields[name].name] = getattr(self.instance, fields[name].name)
-            elif name in now:
-                extra[name.removeprefix(f"{EXTRA}.")] = now[name].shown["value"]
+            elif name in theirs:
+                extra[name.removeprefix(f"{EXTRA}.")] = theirs[name].shown["value"]
             else:
                 del extra[name.removeprefix(f"{EXTRA}.")]
         if EXTRA in fields:
@@ -238,12 +242,12 @@ class ConfigForm(ConfigModelForm):
             return None
         return seen if isinstance(seen, dict) else None
 
-    def _choose(self, name: str, now: Mapping[str, Entry], mine: Mapping[str, Entry]) -> bool:
+    def _choose(self, name: str, theirs: Mapping[str, Entry], mine: Mapping[str, Entry]) -> bool:
         """Whether the reader's own value is to replace one that somebody else has set meanwhile."""
-        choice, their = str(self.data.get(CHOICE + name)), digest_of(now, name) or "none"
+        choice, their = str(self.data.get(CHOICE + name)), digest_of(theirs, name) or "none"
         if choice in {THEIRS, their}:
             return choice == their
-        change = changes_of(now, mine, [name])[name]
+        change = changes_of(theirs, mine, [name])[name]
         (difference,) = differences(self.model, {name: change})
         origin = last_changes(self.model, self.instance._state.db).get(name)
         self.conflicts[name] = Conflict(difference, origin, CHOICE + name, their)
@@ -345,10 +349,10 @@ class About:
     is_unreadable: bool
     """Its field cannot read what is stored."""
     reset_name: str | None
-    """Of the box that puts the default back; None: it cannot be edited."""
+    """Of the box that puts the default back; None: there is none."""
     is_reset: bool
-    origin: Origin | None
-    """Who changed it last; None: nobody, or the reader is not to know."""
+    last_change: str
+    """Who changed it last, and when; empty: nobody, or the reader is not to know."""
     conflicts: list[Conflict]
     pin: Pin | None
     """What fixes it in this deployment."""
@@ -369,13 +373,25 @@ def about(form: ConfigForm, name: str, origins: Mapping[str, Origin], pin: Pin |
         is_default=_digests(default) == _digests(stored),
         is_changed=any(one.partition(".")[0] == name for one in form.changes),
         is_unreadable=name in form.row._unreadable,
-        reset_name=RESET + field.name if field.name in form.fields else None,
+        reset_name=RESET + field.name if _can_be_reset(form, field) else None,
         is_reset=RESET + field.name in form.data,
-        origin=origins.get(name),
+        last_change=_said_of(origins[name]) if name in origins else "",
         conflicts=[one for key, one in form.conflicts.items() if key.partition(".")[0] == name],
         pin=pin,
         stored=_shown(field, stored),
     )
+
+
+def _can_be_reset(form: ConfigForm, field: models.Field[Any, Any]) -> bool:
+    # A secret has a box of its own, to clear it; of what is no field there is no default.
+    return field.name in form.fields and not isinstance(field, SecretField | ExtraField)
+
+
+def _said_of(origin: Origin) -> str:
+    said = {"who": origin.who or How(origin.how).label, "age": timesince(origin.at, depth=1)}
+    if now() - origin.at < timedelta(minutes=1):
+        return gettext("by %(who)s, just now") % said
+    return gettext("by %(who)s, %(age)s ago") % said
 
 
 def _shown(field: models.Field[Any, Any], found: Mapping[str, Entry]) -> str:

@@ -179,7 +179,7 @@ function why(reason) {
 
 function buttons(dialog, form, save) {
   const line = document.createElement("div");
-  line.className = "submit-row siteconfig-buttons";
+  line.className = "submit-row";
   const back = document.createElement("input");
   back.type = "button";
   back.className = "button";
