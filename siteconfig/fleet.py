@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 import os
 import socket
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from hashlib import blake2b
@@ -24,8 +25,11 @@ from django.db.models.functions import Now
 
 from siteconfig.backoff import Backoff
 from siteconfig.conf import conf
+from siteconfig.connections import close, own_connection
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from django.db.backends.base.base import BaseDatabaseWrapper
 
     from siteconfig.config_manager import ConfigManager
@@ -36,6 +40,9 @@ log = logging.getLogger("siteconfig.fleet")
 
 #: Seconds between two signs of life.
 BEAT = 30.0
+
+#: No connections.
+NOTHING: Mapping[str, BaseDatabaseWrapper] = {}
 
 #: Seconds without one after which a process counts as dead.
 LIFE = timedelta(seconds=3 * BEAT + 5)
@@ -64,9 +71,16 @@ class Member:
         self._noted: dict[ConfigManager, Snapshot] = {}
         self._beat_at = -inf
         self._backoff = Backoff()
+        self._own: BaseDatabaseWrapper | None = None
 
-    def tend(self, managers: list[ConfigManager]) -> float:
-        """Note what is due, through this thread's connection; never raises an Exception.
+    def tend(
+        self, managers: list[ConfigManager], lent: Mapping[str, BaseDatabaseWrapper] = NOTHING
+    ) -> float:
+        """Note what is due; never raises an Exception.
+
+        Args:
+            managers: those whose rows this process reads.
+            lent: connections by alias that may be used; where there is none, our own is.
 
         Returns:
             When to come again if nothing changes, by the clock ``monotonic``.
@@ -83,6 +97,8 @@ class Member:
             and (is_beat or held is not self._noted.get(manager))
         }
         try:
+            if changed:
+                self._connect(lent)
             for manager, held in changed.items():
                 self._write(manager._label(), held)
                 self._noted[manager] = held
@@ -93,14 +109,41 @@ class Member:
             if not self._backoff.failures:
                 log.info("This process is not noted in the fleet view: %s", error)
             self._backoff.failed()
+            self.close()
             return self._backoff.until
         self._backoff.reset()
         return self._beat_at
 
-    def leave(self) -> None:
-        """Say good-bye."""
-        if self._noted:
-            process_model().objects.using(database()).filter(process=self.token).delete()
+    def leave(self, lent: Mapping[str, BaseDatabaseWrapper] = NOTHING) -> None:
+        """Say good-bye, and close what is our own. ``lent`` is as in ``tend``."""
+        try:
+            if self._noted:
+                self._connect(lent)
+                process_model().objects.using(database()).filter(process=self.token).delete()
+        finally:
+            self.close()
+
+    def before_fork(self) -> None:
+        """Close a connection to SQLite, which takes a child for its parent."""
+        if self._own is not None and self._own.vendor == "sqlite":
+            self.close()
+
+    def close(self) -> None:
+        """Close our own connection, if there is one; the next note makes another."""
+        own, self._own = self._own, None
+        if own is not None:
+            with suppress(Exception):
+                close(own)
+
+    def _connect(self, lent: Mapping[str, BaseDatabaseWrapper]) -> None:
+        """Let the ORM use a connection in this thread that does not wait without end."""
+        alias = database()
+        if alias in lent:
+            self.close()
+            connections[alias] = lent[alias]
+        else:
+            self._own = self._own or own_connection(alias)
+            connections[alias] = self._own
 
     def _write(self, label: str, held: Snapshot) -> None:
         rows = process_model().objects.using(database())

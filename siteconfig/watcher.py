@@ -136,9 +136,9 @@ class Link:
             manager._watched_by(self.watch)
 
     @property
-    def is_up(self) -> bool:
-        """Whether it has a connection."""
-        return self._connection is not None
+    def connection(self) -> BaseDatabaseWrapper | None:
+        """The one to the database; None: it is down."""
+        return self._connection
 
     def fileno(self) -> int | None:
         """What becomes readable when there may be a hint."""
@@ -289,15 +289,17 @@ class Watcher:
 
     Attributes:
         links: by the alias of the database.
+        member: this process's part in the fleet.
     """
 
     def __init__(self) -> None:
         self.links: dict[str, Link] = {}
+        self.member = Member()
         self._lock = Lock()
         self._thread: Thread | None = None
         self._waker: Waker | None = None
         self._is_exit = self._has_complained = False
-        self._inherited: list[dict[str, Link]] = []
+        self._inherited: list[tuple[dict[str, Link], Member]] = []
         # Held while the thread is at work, and while somebody forks.
         self._use = RLock()
         self._forker: int | None = None
@@ -323,10 +325,10 @@ class Watcher:
             self._lock.release()
 
     def _start(self) -> None:
-        self.links, waker = {}, Waker()
+        self.links, self.member, waker = {}, Member(), Waker()
         thread = Thread(
             target=_run,
-            args=(self.links, waker, self._use),
+            args=(self.links, self.member, waker, self._use),
             name="siteconfig-watcher",
             daemon=True,
         )
@@ -361,6 +363,7 @@ class Watcher:
             for link in list(self.links.values()):
                 if link.is_sqlite:
                     link.pause()
+            self.member.before_fork()
 
     def after_fork_in_parent(self) -> None:
         if self._forker == get_ident():
@@ -376,19 +379,21 @@ class Watcher:
             self._waker.close()
         self._thread = self._waker = None
         # Kept, so that nothing closes them: that would end the parent's.
-        self._inherited.append(self.links)
-        self.links = {}
+        self._inherited.append((self.links, self.member))
+        self.links, self.member = {}, Member()
 
 
 # In the thread
 
 
-def _run(links: dict[str, Link], waker: Waker, use: AbstractContextManager[object]) -> None:
-    member, complained_at = Member(), -inf
+def _run(
+    links: dict[str, Link], member: Member, waker: Waker, use: AbstractContextManager[object]
+) -> None:
+    complained_at = -inf
     try:
         while not waker.is_end and transports.in_use():
             try:
-                _round(links, waker, member, use)
+                _round(links, member, waker, use)
             except BaseException:
                 # Nobody would start the thread again, so even what follows must not end it. It
                 # is a fault of ours, to be reported.
@@ -405,19 +410,27 @@ def _run(links: dict[str, Link], waker: Waker, use: AbstractContextManager[objec
 
 
 def _round(
-    links: dict[str, Link], waker: Waker, member: Member, use: AbstractContextManager[object]
+    links: dict[str, Link], member: Member, waker: Waker, use: AbstractContextManager[object]
 ) -> None:
     """Do what is due, and wait for what comes next."""
     with use:
         _adopt(links)
         for link in links.values():
             link.tend(member.size)
-        # Not of a link that is down: what is asked through its connection would open it again.
-        managers = [manager for link in links.values() if link.is_up for manager in link.subjects]
-        due_at = min([member.tend(managers)] + [link.due_at() for link in links.values()])
+        # Of a link that is down nothing is known to be current.
+        managers = [
+            manager for link in links.values() if link.connection for manager in link.subjects
+        ]
+        next_note_at = member.tend(managers, _up(links))
+        due_at = min([next_note_at] + [link.due_at() for link in links.values()])
         hints = [descriptor for link in links.values() if (descriptor := link.fileno()) is not None]
     if not waker.is_end:
         waker.wait(min(LONGEST_WAIT, max(0.0, due_at - monotonic())), hints)
+
+
+def _up(links: dict[str, Link]) -> dict[str, BaseDatabaseWrapper]:
+    """The connections that there are, by alias."""
+    return {link.alias: link.connection for link in links.values() if link.connection is not None}
 
 
 def _adopt(links: dict[str, Link]) -> None:
@@ -439,7 +452,7 @@ def _leave(links: dict[str, Link], member: Member) -> None:
         for manager in link.subjects:
             manager._watched_by(None)
     with suppress(Exception):
-        member.leave()
+        member.leave(_up(links))
     for link in links.values():
         link.close()
     for connection in connections.all(initialized_only=True):

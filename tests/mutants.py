@@ -568,6 +568,13 @@ MUTANTS = [
         FAILPOINTS,
     ),
     Mutant(
+        "a fleet in another database is waited for without end",
+        "fleet",
+        "            connections[alias] = self._own\n",
+        "",
+        FAILPOINTS,
+    ),
+    Mutant(
         "half of the row is read later than the other half",
         "row",
         "        rows = self._cursor.fetchall()\n",

@@ -28,7 +28,7 @@ from siteconfig import connections as own_connections
 from siteconfig import watcher as watcher_module
 from siteconfig.config_manager import ConfigManager
 from siteconfig.fleet import Member, report
-from siteconfig.models import SiteConfiguration
+from siteconfig.models import ConfigProcess, SiteConfiguration
 from siteconfig.row import RowReader
 from siteconfig.testing import run_watcher
 from siteconfig.transports import postgres as postgres_transport
@@ -747,6 +747,94 @@ class TestHalfOpen:
                 arrives(45)
                 wait_until(lambda: transport._pubsub not in (None, old))
             proxy.thaw()
+
+
+class FleetRouter:
+    """The processes are noted in a database of their own."""
+
+    def db_for_write(self, model: Any, **hints: Any) -> str | None:
+        return "fleet" if model is ConfigProcess else None
+
+    db_for_read = db_for_write
+
+
+class TestFleetElsewhere:
+    """The processes are noted in another database than the settings'."""
+
+    @pytest.fixture
+    def proxy(
+        self,
+        elsewhere: Elsewhere,
+        on_postgres: Postgres,
+        settings: Settings,
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> Iterator[Proxy]:
+        """Before that database."""
+        monkeypatch.setattr(own_connections, "DEADLINE", 0.3)
+        settings.SITECONFIG = {**settings.SITECONFIG, "FLEET": True}
+        settings.DATABASE_ROUTERS = ["tests.test_failpoints.FleetRouter"]
+        elsewhere.execute("DELETE FROM siteconfig_configprocess")
+        with Proxy(on_postgres.host, on_postgres.port) as proxy:
+            entry = on_postgres.django(DATABASE, application_name="fleet")
+            entry |= {"HOST": proxy.host, "PORT": proxy.port}
+            connections.settings["fleet"] = ConnectionHandler({"default": entry}).settings[
+                "default"
+            ]
+            try:
+                yield proxy
+            finally:
+                del connections.settings["fleet"]
+
+    def noted(self, elsewhere: Elsewhere) -> list[int]:
+        """The processes that are."""
+        return [pid for (pid,) in elsewhere.execute("SELECT pid FROM siteconfig_configprocess")]
+
+    def sessions(self, elsewhere: Elsewhere) -> list[int]:
+        """The server's, by which they are."""
+        statement = "SELECT pid FROM pg_stat_activity WHERE application_name = 'fleet'"
+        return [pid for (pid,) in elsewhere.execute(statement)]
+
+    @through("postgres")
+    def test_half_open(self, elsewhere: Elsewhere, proxy: Proxy) -> None:
+        """The connection to it is given up, and replaced; the settings go on arriving."""
+        with run_watcher():
+            begin()
+            wait_until(lambda: self.noted(elsewhere) == [os.getpid()])
+            proxy.freeze()
+            for value in (45, 46):
+                elsewhere.commit(value)
+                arrives(value)
+            proxy.thaw()
+            elsewhere.execute("DELETE FROM siteconfig_configprocess")
+            elsewhere.commit(47)
+            wait_until(lambda: self.noted(elsewhere) == [os.getpid()])
+        assert self.noted(elsewhere) == []
+        wait_until(lambda: self.sessions(elsewhere) == [])
+
+    @through("postgres")
+    def test_a_child_leaves_the_connection_alone(self, elsewhere: Elsewhere, proxy: Proxy) -> None:
+        """It ends without a word through it, and makes its own."""
+        with run_watcher():
+            begin()
+            wait_until(lambda: self.noted(elsewhere) == [os.getpid()])
+            before = self.sessions(elsewhere)
+
+            def child() -> None:
+                own = reopened(elsewhere)
+                begin()
+                wait_until(lambda: os.getpid() in self.noted(own))
+                assert len(self.sessions(own)) == 2
+                watcher.stop(PATIENCE)
+                wait_until(lambda: self.sessions(own) == before)
+
+            assert in_child(child) == 0
+            assert self.sessions(elsewhere) == before
+            elsewhere.commit(45)
+            last_note = "SELECT seen_at FROM siteconfig_configprocess"
+            noted_at = elsewhere.execute(last_note)
+            elsewhere.commit(46)
+            wait_until(lambda: elsewhere.execute(last_note) > noted_at)
+            assert self.sessions(elsewhere) == before
 
 
 class TestOutage:
