@@ -148,10 +148,10 @@ class Link:
         """When there is something to do, unless a hint comes before; as ``monotonic`` counts."""
         if self._backoff.failures:
             return self._backoff.until
-        if self._connection is not None and self.transport.is_pending():
+        if self._connection is None or self.transport.is_pending():
             return -inf
         subjects = (subject.due_at() for subject in self.subjects.values())
-        return min(self._poll_at, self._hint_at, *subjects)
+        return min(self._poll_at, self._hint_at, self.transport.due_at(), *subjects)
 
     def tend(self, fleet_size: int) -> None:
         """Do what is due. Never raises, and outlives whatever happens to the connection."""

@@ -190,10 +190,10 @@ class Stepped:
         self.do(partial(self.link.tend, 1))
 
     def settle(self) -> None:
-        """Do all that is due before the next poll."""
+        """Do all that is due at once."""
         deadline = monotonic() + PATIENCE
         self.step()
-        while (left := self.link.due_at() - monotonic()) < NEVER / 2:
+        while (left := self.link.due_at() - monotonic()) < 1:
             assert monotonic() < deadline
             sleep(max(0.0, left))
             self.step()
@@ -319,12 +319,7 @@ class TestListenAndRead:
             if order.endswith("told"):
                 elsewhere.commit(45)
             pause.released.set()
-
-            def is_held_after_a_wake() -> bool:
-                watcher.ensure(SiteConfiguration)  # Redis is tried again at each turn
-                return held() == 45
-
-            wait_until(is_held_after_a_wake)
+            arrives(45)
 
     @through("postgres")
     def test_a_hint_that_comes_with_the_answer_of_a_look(
@@ -728,9 +723,42 @@ class TestHalfOpen:
             assert monotonic() - begun < 2 * 0.3 + backoff.FIRST + 5
             proxy.thaw()
 
+    @through("postgres")
+    def test_postgres_without_a_poll(
+        self, elsewhere: Elsewhere, on_postgres: Postgres, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """While nothing else is asked, the server is asked whether it is there."""
+        monkeypatch.setattr(own_connections, "DEADLINE", 0.3)
+        monkeypatch.setattr(postgres_transport, "ASK_AFTER", 0.1)
+        with Proxy(on_postgres.host, on_postgres.port) as proxy, ExitStack() as stack:
+            entry = {**on_postgres.django(DATABASE), "HOST": proxy.host, "PORT": proxy.port}
+            stack.enter_context(default_database(entry))
+            stack.enter_context(run_watcher())
+            begin()
+            proxy.freeze()
+            elsewhere.commit(45)  # which nobody hears
+            arrives(45)
+            proxy.thaw()
+
+    @through("postgres")
+    def test_a_poll_asks_enough(
+        self, elsewhere: Elsewhere, stepped: Stepped, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Whoever looks at the row each second need not ask whether the server is there."""
+        stepped.settle()
+        monkeypatch.setattr(postgres_transport, "ASK_AFTER", NEVER)
+        stepped.link._poll_at = -inf
+        stepped.step()
+        assert stepped.link.transport.due_at() > monotonic() + NEVER / 2
+
     @through("redis")
+    @pytest.mark.parametrize("poll", [0.05, NEVER])
     def test_redis(
-        self, elsewhere: Elsewhere, settings: Settings, monkeypatch: pytest.MonkeyPatch
+        self,
+        elsewhere: Elsewhere,
+        settings: Settings,
+        monkeypatch: pytest.MonkeyPatch,
+        poll: float,
     ) -> None:
         """It is asked whether it is there, given up, and subscribed to anew by a new one."""
         monkeypatch.setattr(redis_transport, "PING_AFTER", 0.1)
@@ -738,7 +766,7 @@ class TestHalfOpen:
         address = elsewhere.client.get_connection_kwargs()
         with Proxy(address["host"], address["port"]) as proxy:
             url = elsewhere.settings["REDIS_URL"].replace(str(address["port"]), str(proxy.port))
-            settings.SITECONFIG = {**settings.SITECONFIG, "REDIS_URL": url, "POLL_INTERVAL": 0.05}
+            settings.SITECONFIG = {**settings.SITECONFIG, "REDIS_URL": url, "POLL_INTERVAL": poll}
             with run_watcher():
                 transport: Any = begin().transport
                 old = transport._pubsub

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from math import inf
 from typing import TYPE_CHECKING, ClassVar
 
 if TYPE_CHECKING:
@@ -63,6 +64,13 @@ class Transport:
         As when a hint has come together with the answer to a query.
         """
         return False
+
+    def due_at(self) -> float:
+        """When ``heard`` is to be asked even if nothing comes, by the clock ``monotonic``.
+
+        As when it is time to find out whether the other end is still there, or is back.
+        """
+        return inf
 
     def may_have_changed(self) -> bool:
         """Whether the poll needs to look at the row."""

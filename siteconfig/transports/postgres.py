@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import selectors
+from math import inf
 from time import monotonic
 from typing import TYPE_CHECKING, Any, ClassVar
 from uuid import uuid4
@@ -30,6 +31,10 @@ log = logging.getLogger("siteconfig.transports")
 #: Before 3.2.4 a notification that came between two looks was lost (psycopg issue 962).
 OLDEST_PSYCOPG = (3, 2, 4)
 
+#: Seconds after which the server is asked whether it is still there, if no poll does that before.
+#: With the time that it is given to answer, a dead connection is given up within 10 s.
+ASK_AFTER = 4.0
+
 #: Seconds that a notification of our own is given to come back.
 SELF_CHECK_PATIENCE = 2.0
 
@@ -44,6 +49,7 @@ class Postgres(Transport):
         self._raw: Any = None
         self._notified: list[str] = []
         self._is_deaf = False
+        self._ask_at = 0.0
 
     @classmethod
     def problems(cls, alias: str) -> Iterator[tuple[str, str]]:
@@ -77,7 +83,7 @@ class Postgres(Transport):
                 raise
             self.give_up(f"The server takes no LISTEN: {error}")
             return
-        self._raw = raw
+        self._raw, self._ask_at = raw, monotonic() + ASK_AFTER
         # A pooler answers in the server's place, and under a number of its own. Behind one that
         # gives each client a server for the whole session, notifications arrive all the same.
         if pid != raw.info.backend_pid and not self._hears_itself():
@@ -98,6 +104,9 @@ class Postgres(Transport):
     def heard(self) -> bool:
         if self._raw is None:
             return False
+        if monotonic() >= self._ask_at:
+            self._ask_at = monotonic() + ASK_AFTER
+            self._raw.execute("SELECT 1")
         self._raw.pgconn.consume_input()
         self._take()
         heard, self._notified[:] = bool(self._notified), []
@@ -110,6 +119,13 @@ class Postgres(Transport):
             return True  # heard() is to find that out
         self._take()
         return bool(self._notified)
+
+    def due_at(self) -> float:
+        return inf if self._raw is None else self._ask_at
+
+    def may_have_changed(self) -> bool:
+        self._ask_at = monotonic() + ASK_AFTER  # the look that follows asks the same
+        return True
 
     def _take(self) -> None:
         """Take what has been read from the socket.

@@ -85,6 +85,11 @@ class Redis(Transport):
             self._lose(error)
             return False
 
+    def due_at(self) -> float:
+        if self._pubsub is None:
+            return self._backoff.until
+        return self._heard_at + (2 if self._pinged else 1) * PING_AFTER
+
     def close(self) -> None:
         if self._pubsub is not None:
             pubsub, self._pubsub = self._pubsub, None
@@ -130,9 +135,9 @@ class Redis(Transport):
         if self.fileno() is None:
             raise ConnectionError("Redis has closed the connection.")
         silence = monotonic() - self._heard_at
-        if silence > 2 * PING_AFTER and self._pinged:
+        if silence >= 2 * PING_AFTER and self._pinged:
             raise TimeoutError(f"Redis has not answered for {silence:.0f} seconds.")
-        if silence > PING_AFTER and not self._pinged:
+        if silence >= PING_AFTER and not self._pinged:
             self._pubsub.ping()
             self._pinged = True
         return published
