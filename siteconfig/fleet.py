@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import os
 import socket
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from hashlib import blake2b
@@ -28,7 +28,7 @@ from siteconfig.conf import conf
 from siteconfig.connections import close, own_connection
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
     from django.db.backends.base.base import BaseDatabaseWrapper
 
@@ -40,6 +40,9 @@ log = logging.getLogger("siteconfig.fleet")
 
 #: Seconds between two signs of life.
 BEAT = 30.0
+
+#: Seconds that a note waits for somebody's lock. The settings wait meanwhile.
+LOCK_PATIENCE = 0.1
 
 #: No connections.
 NOTHING: Mapping[str, BaseDatabaseWrapper] = {}
@@ -98,13 +101,14 @@ class Member:
         }
         try:
             if changed:
-                self._connect(lent)
-            for manager, held in changed.items():
-                self._write(manager._label(), held)
-                self._noted[manager] = held
+                with _impatient(self._connect(lent)):
+                    for manager, held in changed.items():
+                        self._write(manager._label(), held)
+                    if is_beat:
+                        self.size = max(1, living().values("process").distinct().count())
+                self._noted |= changed
             if is_beat:
                 self._beat_at = monotonic() + BEAT
-                self.size = max(1, living().values("process").distinct().count())
         except Exception as error:  # noqa: BLE001 - it is for show; the settings do not depend on it
             if not self._backoff.failures:
                 log.info("This process is not noted in the fleet view: %s", error)
@@ -118,8 +122,8 @@ class Member:
         """Say good-bye, and close what is our own. ``lent`` is as in ``tend``."""
         try:
             if self._noted:
-                self._connect(lent)
-                process_model().objects.using(database()).filter(process=self.token).delete()
+                with _impatient(self._connect(lent)):
+                    process_model().objects.using(database()).filter(process=self.token).delete()
         finally:
             self.close()
 
@@ -135,7 +139,7 @@ class Member:
             with suppress(Exception):
                 close(own)
 
-    def _connect(self, lent: Mapping[str, BaseDatabaseWrapper]) -> None:
+    def _connect(self, lent: Mapping[str, BaseDatabaseWrapper]) -> BaseDatabaseWrapper:
         """Let the ORM use a connection in this thread that does not wait without end."""
         alias = database()
         if alias in lent:
@@ -144,6 +148,7 @@ class Member:
         else:
             self._own = self._own or own_connection(alias)
             connections[alias] = self._own
+        return connections[alias]
 
     def _write(self, label: str, held: Snapshot) -> None:
         rows = process_model().objects.using(database())
@@ -158,6 +163,34 @@ class Member:
                 pid=os.getpid(),
                 **state,
             )
+
+
+@contextmanager
+def _impatient(connection: BaseDatabaseWrapper) -> Iterator[None]:
+    """A transaction in which no lock is waited for for longer than ``LOCK_PATIENCE``.
+
+    Where the database has a limit for that. What fails by it leaves the connection as good as
+    it was; the limit that ends a connection that does not answer is for dead ones.
+    """
+    milliseconds = int(LOCK_PATIENCE * 1000)
+    before = None
+    if connection.vendor == "sqlite":
+        ((before,),) = _pragma(connection, "busy_timeout")
+        _pragma(connection, f"busy_timeout = {milliseconds}")
+    try:
+        with transaction.atomic(using=connection.alias):
+            if connection.vendor == "postgresql":
+                with connection.cursor() as cursor:
+                    cursor.execute(f"SET LOCAL lock_timeout = {milliseconds}")
+            yield
+    finally:
+        if before is not None:
+            _pragma(connection, f"busy_timeout = {before}")
+
+
+def _pragma(connection: BaseDatabaseWrapper, text: str) -> Any:
+    with connection.cursor() as cursor:
+        return cursor.execute(f"PRAGMA {text}").fetchall()
 
 
 def living() -> Any:

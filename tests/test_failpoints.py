@@ -668,6 +668,26 @@ class TestDisconnect:
             wait_until(lambda: report(SiteConfiguration).live == 1)
         assert [one for one in caplog.records if one.levelno >= logging.ERROR] == []
 
+    @through("postgres")
+    def test_a_lock_on_the_fleets_table(
+        self, elsewhere: Elsewhere, on_postgres: Postgres, settings: Settings
+    ) -> None:
+        """As of VACUUM FULL: the settings do not wait for its end, and keep their connection."""
+        settings.SITECONFIG = {**settings.SITECONFIG, "FLEET": True}
+        with run_watcher(), on_postgres.connect(DATABASE) as locking:
+            link = begin()
+            wait_until(lambda: report(SiteConfiguration).live == 1)
+            old = backend_pid(link)
+            locking.execute("BEGIN")
+            locking.execute("LOCK TABLE siteconfig_configprocess IN ACCESS EXCLUSIVE MODE")
+            for value in (45, 46):
+                elsewhere.commit(value)
+                arrives(value)
+            wait_until(lambda: watcher.member._backoff.failures)
+            locking.execute("ROLLBACK")
+            wait_until(lambda: report(SiteConfiguration).live == 1)
+            assert backend_pid(link) == old
+
 
 class TestHalfOpen:
     """A connection whose other end is gone without a word."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import closing
 from datetime import timedelta
 from time import monotonic
 from typing import Any
@@ -11,6 +12,7 @@ import pytest
 from django.core.management import CommandError, call_command
 from django.db import connection, connections
 from django.test import Client
+from django.test.utils import CaptureQueriesContext
 from django.utils.timezone import now
 
 from project.database import database
@@ -57,9 +59,12 @@ class TestMember:
         with django_assert_num_queries(0):
             tend(one, config)
         config.set_setting("timeout", 45)
-        with django_assert_num_queries(1) as queries:
+        with CaptureQueriesContext(connection) as queries:
             tend(one, config)
-        assert queries.captured_queries[0]["sql"].startswith("UPDATE")
+        words = [query["sql"].split()[0] for query in queries.captured_queries]
+        assert [word for word in words if word not in {"PRAGMA", "SET", "BEGIN", "COMMIT"}] == [
+            "UPDATE"
+        ]
 
     def test_gives_a_sign_of_life_every_half_minute(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """By the monotonic clock."""
@@ -122,6 +127,23 @@ class TestMember:
             with connection.schema_editor() as editor:
                 editor.create_model(ConfigProcess)
         while tend(one, config) < monotonic() + 10:
+            pass
+        assert ConfigProcess.objects.count() == 1
+
+    @pytest.mark.sqlite
+    def test_does_not_wait_for_a_lock_on_sqlite(self) -> None:
+        """Somebody else's transaction writes: it comes again later."""
+        _ = config.timeout
+        one = Member()
+        with closing(connections["default"].copy()) as other, connection.cursor() as cursor:
+            before = cursor.execute("PRAGMA busy_timeout").fetchall()
+            with other.cursor() as writing:
+                writing.execute("BEGIN IMMEDIATE")
+                begun = monotonic()
+                tend(one, config)
+                assert monotonic() - begun < before[0][0] / 1000 / 2
+            assert cursor.execute("PRAGMA busy_timeout").fetchall() == before
+        while tend(one, config) < monotonic() + fleet.BEAT / 2:
             pass
         assert ConfigProcess.objects.count() == 1
 
