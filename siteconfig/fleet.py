@@ -41,6 +41,10 @@ log = logging.getLogger("siteconfig.fleet")
 #: Seconds between two signs of life.
 BEAT = 30.0
 
+#: Seconds between two notes of a process, on average, and how many of them may come at once before:
+#: a person's quick changes are shown as soon as they are made, and a stream of them costs little.
+NOTE_GAP, AT_ONCE = 1.0, 5
+
 #: Seconds that a note waits for somebody's lock. The settings wait meanwhile.
 LOCK_PATIENCE = 0.1
 
@@ -73,6 +77,8 @@ class Member:
         self.size = 1
         self._noted: dict[ConfigManager, Snapshot] = {}
         self._beat_at = -inf
+        #: Each note costs ``NOTE_GAP``; until when those that there were are paid for.
+        self._paid_until = -inf
         self._backoff = Backoff()
         self._own: BaseDatabaseWrapper | None = None
 
@@ -92,23 +98,20 @@ class Member:
             return inf
         if not self._backoff.is_over():
             return self._backoff.until
-        is_beat = monotonic() >= self._beat_at
-        changed = {
-            manager: held
-            for manager in managers
-            if (held := manager._state.committed) is not None
-            and (is_beat or held is not self._noted.get(manager))
+        now = monotonic()
+        is_beat = now >= self._beat_at
+        held = {manager: manager._state.committed for manager in managers}
+        news = {
+            manager: snapshot
+            for manager, snapshot in held.items()
+            if snapshot is not None and (is_beat or snapshot is not self._noted.get(manager))
         }
+        if news and now < (due_at := self._paid_until - (AT_ONCE - 1) * NOTE_GAP):
+            return due_at
         try:
-            if changed:
-                with _impatient(self._connect(lent)):
-                    for manager, held in changed.items():
-                        self._write(manager._label(), held)
-                    if is_beat:
-                        self.size = max(1, living().values("process").distinct().count())
-                self._noted |= changed
-            if is_beat:
-                self._beat_at = monotonic() + BEAT
+            if news:
+                self._paid_until = max(self._paid_until, now) + NOTE_GAP
+                self._note(news, lent, is_beat=is_beat)
         except Exception as error:  # noqa: BLE001 - it is for show; the settings do not depend on it
             if not self._backoff.failures:
                 log.info("This process is not noted in the fleet view: %s", error)
@@ -116,7 +119,23 @@ class Member:
             self.close()
             return self._backoff.until
         self._backoff.reset()
+        if is_beat:
+            self._beat_at = now + BEAT
         return self._beat_at
+
+    def _note(
+        self,
+        news: dict[ConfigManager, Snapshot],
+        lent: Mapping[str, BaseDatabaseWrapper],
+        *,
+        is_beat: bool,
+    ) -> None:
+        with _impatient(self._connect(lent)):
+            for manager, held in news.items():
+                self._write(manager._label(), held)
+            if is_beat:
+                self.size = max(1, living().values("process").distinct().count())
+        self._noted |= news
 
     def leave(self, lent: Mapping[str, BaseDatabaseWrapper] = NOTHING) -> None:
         """Say good-bye, and close what is our own. ``lent`` is as in ``tend``."""

@@ -575,6 +575,12 @@ MUTANTS = [
         FAILPOINTS,
     ),
     Mutant(
+        "each change is worth a note",
+        "fleet",
+        "        if news and now < (due_at",
+        "        if not news and now < (due_at",
+    ),
+    Mutant(
         "half of the row is read later than the other half",
         "row",
         "        rows = self._cursor.fetchall()\n",

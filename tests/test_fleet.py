@@ -77,6 +77,25 @@ class TestMember:
         tend(one, config)
         assert ConfigProcess.objects.get().seen_at > now() - timedelta(seconds=10)
 
+    def test_a_stream_of_changes_is_noted_once_a_second(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """After the first few; the last state always is."""
+        clock = [1000.0]
+        monkeypatch.setattr(fleet, "monotonic", lambda: clock[0])
+        one = member(1)
+        notes = []
+        monkeypatch.setattr(one, "_write", lambda label, held: notes.append(held.version))
+        for value in range(100):
+            config.set_setting("timeout", 100 + value)
+            due_at = tend(one, config)
+            clock[0] += 0.1
+        assert len(notes) <= 10 + fleet.AT_ONCE
+        assert due_at <= clock[0] + fleet.NOTE_GAP
+        clock[0] = max(due_at, clock[0])
+        assert tend(one, config) > clock[0] + 1
+        assert notes[-1] == config.snapshot().version == 100
+
     def test_says_good_bye(self) -> None:
         """Who ends in order is not missed."""
         one, other = member(1), member(2)
