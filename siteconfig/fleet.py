@@ -25,6 +25,7 @@ from django.db.models.functions import Now
 
 from siteconfig.backoff import Backoff
 from siteconfig.conf import conf
+from siteconfig.config_manager import ConfigManager
 from siteconfig.connections import close, own_connection
 
 if TYPE_CHECKING:
@@ -32,7 +33,6 @@ if TYPE_CHECKING:
 
     from django.db.backends.base.base import BaseDatabaseWrapper
 
-    from siteconfig.config_manager import ConfigManager
     from siteconfig.models import ConfigModel, ConfigProcess
     from siteconfig.snapshot import Snapshot
 
@@ -65,6 +65,23 @@ def database() -> str:
     return router.db_for_write(process_model())
 
 
+def obstacle() -> str | None:
+    """Why the processes are not noted; None: they are."""
+    if not conf.FLEET:
+        return "SITECONFIG['FLEET'] is False."
+    alias = database()
+    mode = connections.settings[alias]["OPTIONS"].get("transaction_mode") or "DEFERRED"
+    if connections[alias].vendor == "sqlite" and mode.upper() == "DEFERRED":
+        # A transaction that has read cannot turn writer once somebody else has written, however
+        # long it would wait. Nobody is to meet that because of a sign of life.
+        return (
+            f"On SQLite that needs 'transaction_mode': 'IMMEDIATE' in the OPTIONS of "
+            f"DATABASES[{alias!r}]: with 'DEFERRED', Django's default, the notes could fail "
+            f"transactions that read and then write."
+        )
+    return None
+
+
 class Member:
     """This process, as its watcher notes it.
 
@@ -81,6 +98,7 @@ class Member:
         self._paid_until = -inf
         self._backoff = Backoff()
         self._own: BaseDatabaseWrapper | None = None
+        self._obstacle: str | None = None
 
     def tend(
         self, managers: list[ConfigManager], lent: Mapping[str, BaseDatabaseWrapper] = NOTHING
@@ -94,7 +112,7 @@ class Member:
         Returns:
             When to come again if nothing changes, by the clock ``monotonic``.
         """
-        if not managers or not conf.FLEET:
+        if not managers or self._is_off():
             return inf
         if not self._backoff.is_over():
             return self._backoff.until
@@ -122,6 +140,13 @@ class Member:
         if is_beat:
             self._beat_at = now + BEAT
         return self._beat_at
+
+    def _is_off(self) -> bool:
+        why = obstacle()
+        if why is not None and why != self._obstacle and conf.FLEET:
+            log.info("This process is not noted in the fleet view. %s", why)
+        self._obstacle = why
+        return why is not None
 
     def _note(
         self,
@@ -249,6 +274,8 @@ class Report:
     version: int
     """The version of the row."""
     processes: tuple[Process, ...]
+    obstacle: str | None = None
+    """Why no process is noted; None: they are."""
 
     @property
     def live(self) -> int:
@@ -271,6 +298,9 @@ def report(model: type[ConfigModel], patience: float = 0.0) -> Report:
     Raises:
         django.db.Error: the database cannot be asked.
     """
+    if (why := obstacle()) is not None:
+        version = ConfigManager(model).snapshot().version
+        return Report(model=model._meta.label, version=version, processes=(), obstacle=why)
     connection = connections[router.db_for_write(model)]
     if connection.in_atomic_block:
         # In a savepoint: on PostgreSQL a table that is missing would else spoil the transaction.

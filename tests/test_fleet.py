@@ -30,6 +30,14 @@ URL = "/admin/siteconfig/siteconfiguration/"
 pytestmark = pytest.mark.django_db(transaction=True)
 
 
+@pytest.fixture(autouse=True)
+def _immediate(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As the reference site has it: else no process is noted on SQLite."""
+    options = connections.settings["default"]["OPTIONS"]
+    if connection.vendor == "sqlite":
+        monkeypatch.setitem(options, "transaction_mode", "IMMEDIATE")
+
+
 def tend(one: Member, *managers: ConfigManager) -> float:
     """Let it do what is due, through this thread's own connection."""
     return one.tend(list(managers), {"default": connections["default"]})
@@ -131,6 +139,20 @@ class TestMember:
         with django_assert_num_queries(0):
             assert tend(one, config) == float("inf")
 
+    @pytest.mark.sqlite
+    def test_not_on_sqlite_where_it_could_hurt(
+        self, monkeypatch: pytest.MonkeyPatch, caplog: Any, django_assert_num_queries: Any
+    ) -> None:
+        """A transaction that has read could not write any more; the log says it once."""
+        monkeypatch.delitem(connections.settings["default"]["OPTIONS"], "transaction_mode")
+        _ = config.timeout
+        one = Member()
+        with caplog.at_level("INFO", "siteconfig.fleet"), django_assert_num_queries(0):
+            for _ in range(3):
+                assert tend(one, config) == float("inf")
+        (line,) = [record.getMessage() for record in caplog.records]
+        assert "needs 'transaction_mode': 'IMMEDIATE'" in line
+
     def test_a_table_that_is_missing_is_no_trouble(self, caplog: Any) -> None:
         """After an upgrade, before migrate: it tries again now and then, and says so once."""
         with connection.schema_editor() as editor:
@@ -201,6 +223,17 @@ class TestReport:
         one = member(1)
         assert "canary" not in str(ConfigProcess.objects.filter(process=one.token).values())
 
+    def test_asks_nothing_where_nothing_is_noted(
+        self, settings: Any, django_assert_num_queries: Any
+    ) -> None:
+        """But says why."""
+        settings.SITECONFIG = {"FLEET": False}
+        _ = config.timeout
+        with django_assert_num_queries(0):
+            told = report(SiteConfiguration, patience=20)
+        assert (told.version, told.processes) == (0, ())
+        assert told.obstacle == "SITECONFIG['FLEET'] is False."
+
     def test_waits_for_those_who_are_about_to_read(self) -> None:
         """For as long as it is told."""
         one = member(1)
@@ -221,6 +254,15 @@ class TestCommand:
             "  web12  12       0        3 s ago",
             "testapp.ShopConfig: version 0, live in 0 of 0 processes",
         ]
+
+    def test_says_why_there_are_none(self, settings: Any, capsys: Any) -> None:
+        """In place of a number that would be wrong."""
+        settings.SITECONFIG = {"FLEET": False}
+        call_command("siteconfig", "status")
+        assert capsys.readouterr().out.splitlines()[0] == (
+            "siteconfig.SiteConfiguration: version 0. Processes are not noted. "
+            "SITECONFIG['FLEET'] is False."
+        )
 
     def test_fails_if_one_is_behind(self, capsys: Any) -> None:
         """So that a deployment can wait for it."""

@@ -402,7 +402,10 @@ class SQLiteSite(Site):
         database = {
             "ENGINE": "django.db.backends.sqlite3",
             "NAME": str(self.path),
-            "OPTIONS": {"init_command": "PRAGMA journal_mode=WAL"},
+            "OPTIONS": {
+                "transaction_mode": "IMMEDIATE",
+                "init_command": "PRAGMA journal_mode=WAL",
+            },
         }
         return {"DATABASES": {"default": database}, "SITECONFIG": {"POLL_INTERVAL": POLL}}
 
