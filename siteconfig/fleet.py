@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import os
 import socket
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from hashlib import blake2b
@@ -44,6 +44,10 @@ BEAT = 30.0
 #: Seconds between two notes of a process, on average, and how many of them may come at once before:
 #: a person's quick changes are shown as soon as they are made, and a stream of them costs little.
 NOTE_GAP, AT_ONCE = 1.0, 5
+
+#: How many times as long as others the pauses after failures may become, here: for who may only
+#: read, or has not migrated, fails each time.
+LONGEST_PAUSE = 20
 
 #: Seconds that a note waits for somebody's lock. The settings wait meanwhile.
 LOCK_PATIENCE = 0.1
@@ -96,7 +100,7 @@ class Member:
         self._beat_at = -inf
         #: Each note costs ``NOTE_GAP``; until when those that there were are paid for.
         self._paid_until = -inf
-        self._backoff = Backoff()
+        self._backoff = Backoff(LONGEST_PAUSE)
         self._own: BaseDatabaseWrapper | None = None
         self._obstacle: str | None = None
 
@@ -167,7 +171,7 @@ class Member:
         try:
             if self._noted:
                 with _impatient(self._connect(lent)):
-                    process_model().objects.using(database()).filter(process=self.token).delete()
+                    _delete(process_model().objects.using(database()).filter(process=self.token))
         finally:
             self.close()
 
@@ -199,14 +203,24 @@ class Member:
         state = {"version": held.version, "content": content(held), "seen_at": Now()}
         if not rows.filter(process=self.token, model=label).update(**state):
             # One comes: a good moment to sweep away those who have gone without a word.
-            rows.filter(seen_at__lt=Now() - LIFE).delete()
-            rows.create(
+            _delete(rows.filter(seen_at__lt=Now() - LIFE))
+            one = process_model()(
                 process=self.token,
                 model=label,
                 host=socket.gethostname()[:255],
                 pid=os.getpid(),
                 **state,
             )
+            rows.bulk_create([one])  # which sends no post_save to the project's receivers
+
+
+def _delete(rows: Any) -> None:
+    """Delete rows that nothing refers to, by one statement.
+
+    Not by ``delete()``, which reads each of them first if the project has a receiver of every
+    model's ``post_delete``, and sends it.
+    """
+    rows._raw_delete(rows.db)
 
 
 @contextmanager
@@ -302,11 +316,15 @@ def report(model: type[ConfigModel], patience: float = 0.0) -> Report:
         version = ConfigManager(model).snapshot().version
         return Report(model=model._meta.label, version=version, processes=(), obstacle=why)
     connection = connections[router.db_for_write(model)]
-    if connection.in_atomic_block:
-        # In a savepoint: on PostgreSQL a table that is missing would else spoil the transaction.
-        # And there is no waiting in a transaction, which may not see what others write, and on
-        # SQLite keeps them from writing.
-        with transaction.atomic(using=connection.alias):
+    with ExitStack() as savepoints:
+        aliases = {connection.alias, database()}
+        inside = [alias for alias in aliases if connections[alias].in_atomic_block]
+        for alias in inside:
+            # On PostgreSQL a table that is missing would else spoil the transaction.
+            savepoints.enter_context(transaction.atomic(using=alias))
+        if inside:
+            # There is no waiting in a transaction, which may not see what others write, and on
+            # SQLite keeps them from writing.
             return _report(model, connection)
     deadline = monotonic() + patience
     while (now := _report(model, connection)).behind and monotonic() < deadline:

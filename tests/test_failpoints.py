@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from django.core.management import call_command
-from django.db import OperationalError, connection, connections, transaction
+from django.db import OperationalError, ProgrammingError, connection, connections, transaction
 from django.db.utils import ConnectionHandler
 
 from siteconfig import backoff, config, transports
@@ -858,6 +858,21 @@ class TestFleetElsewhere:
             wait_until(lambda: self.noted(elsewhere) == [os.getpid()])
         assert self.noted(elsewhere) == []
         wait_until(lambda: self.sessions(elsewhere) == [])
+
+    @through("postgres")
+    def test_a_table_that_is_missing(self, elsewhere: Elsewhere, proxy: Proxy) -> None:
+        """Who asks in a transaction, as under ATOMIC_REQUESTS, can go on with it."""
+        elsewhere.execute("ALTER TABLE siteconfig_configprocess RENAME TO moved")
+        try:
+            with transaction.atomic(), transaction.atomic(using="fleet"):
+                with pytest.raises(ProgrammingError):
+                    report(SiteConfiguration)
+                for alias in ("default", "fleet"):
+                    with connections[alias].cursor() as cursor:
+                        cursor.execute("SELECT 1")
+        finally:
+            elsewhere.execute("ALTER TABLE moved RENAME TO siteconfig_configprocess")
+            connections["fleet"].close()
 
     @through("postgres")
     def test_a_child_leaves_the_connection_alone(self, elsewhere: Elsewhere, proxy: Proxy) -> None:

@@ -10,13 +10,14 @@ from typing import Any
 
 import pytest
 from django.core.management import CommandError, call_command
-from django.db import connection, connections
+from django.db import DatabaseError, connection, connections
+from django.db.models.signals import post_delete, post_save
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
 from django.utils.timezone import now
 
 from project.database import database
-from siteconfig import ConfigManager, config, fleet
+from siteconfig import ConfigManager, backoff, config, fleet
 from siteconfig.fleet import Member, report
 from siteconfig.models import ConfigProcess, SiteConfiguration
 from tests.concurrency import Started
@@ -122,6 +123,43 @@ class TestMember:
         age(member(1), 600)
         member(2)
         assert [process.pid for process in ConfigProcess.objects.all()] == [2]
+
+    def test_sends_no_signal_to_receivers_of_every_model(self) -> None:
+        """It is no object of the project's."""
+        told: list[Any] = []
+
+        def hear(sender: Any, **kwargs: Any) -> None:
+            told.append(sender)
+
+        for signal in (post_save, post_delete):
+            signal.connect(hear)
+        try:
+            age(member(1), 600)
+            member(2).leave({"default": connections["default"]})
+        finally:
+            for signal in (post_save, post_delete):
+                signal.disconnect(hear)
+        assert told == []
+        assert not ConfigProcess.objects.exists()
+
+    def test_a_refusal_is_met_ever_more_rarely(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """As that of a role that may only read: every few minutes in the end."""
+        clock, pauses = [1000.0], list[float]()
+        for module in (fleet, backoff):
+            monkeypatch.setattr(module, "monotonic", lambda: clock[0])
+        monkeypatch.setattr("random.uniform", lambda least, most: most)
+        _ = config.timeout
+        one = Member()
+
+        def refuse(*args: Any) -> None:
+            raise DatabaseError("permission denied")
+
+        monkeypatch.setattr(one, "_write", refuse)
+        for _try in range(20):
+            pauses.append(tend(one, config) - clock[0])
+            clock[0] += pauses[-1]
+        assert pauses[0] == pytest.approx(backoff.FIRST)
+        assert pauses[-1] == pytest.approx(600)
 
     def test_has_a_row_for_each_model(self) -> None:
         """A process may read some of them only."""
