@@ -463,7 +463,14 @@ MUTANTS = [
     Mutant(
         "a pooler that swallows notifications is not noticed",
         "transports/postgres",
-        "if pid != raw.info.backend_pid and not self._hears_itself():",
+        "is_pooled = _backend_pid(connection) != raw.info.backend_pid",
+        "is_pooled = False",
+        FAILPOINTS,
+    ),
+    Mutant(
+        "a pooler is found out by a LISTEN, which stays",
+        "transports/postgres",
+        "if is_pooled and self._is_shared(connection):",
         "if False:",
         FAILPOINTS,
     ),

@@ -1183,6 +1183,23 @@ class TestPooler:
         assert len([line for line in lines if "pooler" in line]) == 1
 
     @through("postgres")
+    def test_it_leaves_no_listen_in_sessions_of_others(
+        self, elsewhere: Elsewhere, pgbouncer: PgBouncer, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Whoever is lent one later would be sent notifications that it knows nothing of."""
+        execute, said = postgres_transport._execute, list[str]()
+
+        def note(connection: Any, statement: str) -> Any:
+            said.append(statement)
+            return execute(connection, statement)
+
+        monkeypatch.setattr(postgres_transport, "_execute", note)
+        with default_database(pgbouncer.django(DATABASE)), run_watcher():
+            _ = config.timeout
+            wait_until(lambda: config.status().transport_error)
+        assert set(said) == {"SELECT pg_backend_pid()"}
+
+    @through("postgres")
     def test_with_a_way_past_it(
         self, elsewhere: Elsewhere, pgbouncer: PgBouncer, settings: Settings
     ) -> None:

@@ -73,29 +73,44 @@ class Postgres(Transport):
         connection.ensure_connection()
         raw: Any = connection.connection
         raw.add_notify_handler(lambda notification: self._notified.append(notification.payload))
+        is_pooled = _backend_pid(connection) != raw.info.backend_pid
+        if is_pooled and self._is_shared(connection):
+            self._give_up_for_good()
+            return
         try:
-            with connection.cursor() as cursor:
-                cursor.execute(f"LISTEN {CHANNEL}")
-                cursor.execute("SELECT pg_backend_pid()")
-                (pid,) = cursor.fetchone()
+            _execute(connection, f"LISTEN {CHANNEL}")
         except DatabaseError as error:
             if not connection.is_usable():
                 raise
             self.give_up(f"The server takes no LISTEN: {error}")
             return
         self._raw, self._ask_at = raw, monotonic() + ASK_AFTER
-        # A pooler answers in the server's place, and under a number of its own. Behind one that
-        # gives each client a server for the whole session, notifications arrive all the same.
-        if pid != raw.info.backend_pid and not self._hears_itself():
-            self._raw, self._is_deaf = None, True
-            self.give_up(
-                "A connection pooler swallows the notifications. Name a database entry that "
-                "reaches PostgreSQL directly in SITECONFIG['LISTEN_DATABASE']"
-            )
-            with connection.cursor() as cursor:
-                cursor.execute(f"UNLISTEN {CHANNEL}")
+        if is_pooled and not self._hears_itself():
+            self._give_up_for_good()
+            _execute(connection, f"UNLISTEN {CHANNEL}")
         else:
             self.error = None
+
+    def _is_shared(self, connection: BaseDatabaseWrapper) -> bool:
+        """Whether a pooler lends the server's session of ``connection`` to others in between.
+
+        Asked before a LISTEN, which would stay in a session that is lent to others later. It is
+        certain if so; if not, there may have been other sessions to lend.
+        """
+        ours = _backend_pid(connection)
+        other = own_connection(self.alias)
+        try:
+            other.set_autocommit(False)  # keeps the session that it is lent
+            return _backend_pid(other) == ours or _backend_pid(connection) != ours
+        finally:
+            close(other)
+
+    def _give_up_for_good(self) -> None:
+        self._raw, self._is_deaf = None, True
+        self.give_up(
+            "A connection pooler swallows the notifications. Name a database entry that "
+            "reaches PostgreSQL directly in SITECONFIG['LISTEN_DATABASE']"
+        )
 
     def fileno(self) -> int | None:
         # A connection that was lost in a query has none.
@@ -167,6 +182,23 @@ class Postgres(Transport):
 def _notify(connection: BaseDatabaseWrapper, payload: str) -> None:
     with connection.cursor() as cursor:
         cursor.execute("SELECT pg_notify(%s, %s)", [CHANNEL, payload])
+
+
+def _execute(connection: BaseDatabaseWrapper, statement: str) -> Any:
+    """The first row of the answer, if there is one."""
+    with connection.cursor() as cursor:
+        cursor.execute(statement)
+        return cursor.fetchone() if cursor.description else None
+
+
+def _backend_pid(connection: BaseDatabaseWrapper) -> int:
+    """The number of the server's process that answers.
+
+    A pooler answers in the server's place when a connection is made, and under a number of its
+    own. Behind one that gives each client a server for the whole session notifications arrive.
+    """
+    (pid,) = _execute(connection, "SELECT pg_backend_pid()")
+    return int(pid)
 
 
 def _version(text: str) -> tuple[int, ...]:
