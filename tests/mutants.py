@@ -297,6 +297,13 @@ MUTANTS = [
         "            except KeyboardInterrupt:  #",
     ),
     Mutant(
+        "one value that the driver cannot read fails the row",
+        "row",
+        "        except DataError:\n            self._texts",
+        "        except KeyboardInterrupt:\n            self._texts",
+        FAILPOINTS,
+    ),
+    Mutant(
         "a child writes through its parent's descriptor",
         "handlers",
         "        handler._forget()\n\n\nif hasattr",

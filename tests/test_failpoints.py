@@ -52,6 +52,7 @@ from tests.elsewhere import (
 from tests.fixtures import needed
 from tests.servers import PgBouncer, Proxy
 from tests.test_receivers import receiving
+from tests.testapp.models import ShopConfig, Warehouse
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -389,6 +390,74 @@ class TestPoll:
             for value in (45, 46):
                 elsewhere.write(value)
                 arrives(value)
+
+
+class TestUndecoded:
+    """What psycopg cannot make a value of spoils its own setting only (G15)."""
+
+    @pytest.fixture
+    def shop(self, on_postgres: Postgres) -> Iterator[ConfigManager]:
+        """A model with a date and a time, in that database."""
+        with connection.schema_editor() as editor:
+            editor.create_model(Warehouse)
+            editor.create_model(ShopConfig)
+        ShopConfig.objects.bulk_create([ShopConfig()])
+        manager = ConfigManager(ShopConfig)
+        manager.reset()
+        yield manager
+        manager.reset()
+        with connection.schema_editor() as editor:
+            editor.delete_model(ShopConfig)
+            editor.delete_model(Warehouse)
+
+    def change(self, elsewhere: Elsewhere, **values: str | None) -> None:
+        columns = ", ".join(f"{name} = %s" for name in values)
+        elsewhere.execute(f"UPDATE testapp_shopconfig SET {columns}", *values.values())
+        elsewhere.announce()
+
+    def sells_in(self, shop: ConfigManager, currency: str) -> bool:
+        return bool(shop.currency == currency)
+
+    @through("postgres")
+    def test_to_a_read(self, elsewhere: Elsewhere, shop: ConfigManager) -> None:
+        """It is reported, and stays at the last known value; a save leaves it as it is stored."""
+        shop.set_setting("opened", "2026-01-02")
+        self.change(elsewhere, opened="infinity", changed="-infinity", currency="CHF")
+        shop.reload()
+        assert (shop.currency, str(shop.opened)) == ("CHF", "2026-01-02")
+        assert shop.status().unreadable == ("changed", "opened")
+        assert shop.status().last_error is None
+        shop.set_setting("low", 2)
+        assert elsewhere.execute("SELECT opened::text FROM testapp_shopconfig") == [("infinity",)]
+
+    @through("postgres")
+    def test_to_many_looks(self, elsewhere: Elsewhere, shop: ConfigManager) -> None:
+        """Which columns they are is found out once: a row that stays as it is costs one query."""
+        self.change(elsewhere, opened="infinity")
+        reader = ShopConfig.reader(connection)
+        first = reader.stored()
+        with around(RowReader, "_fetch") as queries:
+            assert [reader.stored() for _ in range(3)] == [first] * 3
+        assert len(queries) == 3
+
+    @through("postgres")
+    def test_to_the_watcher(self, elsewhere: Elsewhere, shop: ConfigManager) -> None:
+        """It goes on looking, and sees when the value is mended."""
+        with run_watcher():
+            begin()
+            _ = shop.currency
+            wait_until(lambda: shop.status().age is not None)
+            for currency in ("CHF", "USD"):
+                self.change(elsewhere, opened="infinity", currency=currency)
+                wait_until(partial(self.sells_in, shop, currency))
+                assert shop.status().unreadable == ("opened",)
+                assert shop.status().last_error is None
+            self.change(elsewhere, opened="2026-01-02")
+            wait_until(lambda: str(shop.opened) == "2026-01-02")
+            assert shop.status().unreadable == ()
+            self.change(elsewhere, opened=None, changed="infinity")
+            wait_until(lambda: shop.opened is None)
+            assert shop.status().unreadable == ("changed",)
 
 
 class TestLoadAndPublish:
