@@ -174,7 +174,8 @@ class _State:
     defaults: Snapshot | None = None
     """What there is as long as nothing has been read: of the file, or the fields' defaults."""
     told: Snapshot | None = None
-    """What the receivers of ``config_changed`` know; None: nobody has been told anything."""
+    """What the receivers of ``config_changed`` take for the state; None: nobody has been told, or
+    given, anything."""
     changes: deque[tuple[Snapshot, Snapshot]] = field(default_factory=deque)
     """Published, and not told yet: (old, new)."""
     telling: bool = False
@@ -419,7 +420,7 @@ class ConfigManager:
             except Exception as error:  # noqa: BLE001 - a read of a setting never fails
                 if previous is None:
                     self._note_failure(error)
-                return previous or self._last_known()
+                return previous or self._fall_back()
             write.view, write.view_at = view, now
             Held.mark = object()
         return write.view
@@ -443,7 +444,7 @@ class ConfigManager:
                     own = state.read_under_way = Event()
                     generation = state.generation
             if given_up:
-                return self._last_known()
+                return self._fall_back()
             if others is not None:
                 others.wait(deadline - monotonic())
                 continue
@@ -457,7 +458,7 @@ class ConfigManager:
                 if state.generation == generation:  # else somebody knows better by now
                     is_away = isinstance(error, DatabaseError | TimeoutError)
                     self._note_failure(error, pause=RETRY_INTERVAL if is_away else 0.0)
-                return self._last_known()
+                return self._fall_back()
             finally:
                 with state.lock:
                     if state.read_under_way is own:
@@ -524,6 +525,17 @@ class ConfigManager:
             yield
         finally:
             reading.active = before
+
+    def _fall_back(self) -> Snapshot:
+        """What a reader is given while the row cannot be read; what replaces it will be told."""
+        state = self._state
+        view = self._last_known()
+        with state.lock:
+            if state.committed is not None:
+                return state.committed
+            if state.told is None:
+                state.told = view
+        return view
 
     def _last_known(self) -> Snapshot:
         state = self._state

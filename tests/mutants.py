@@ -297,6 +297,12 @@ MUTANTS = [
         "            except KeyboardInterrupt:  #",
     ),
     Mutant(
+        "what replaces served defaults is not told",
+        "config_manager",
+        "                state.told = view\n        return view",
+        "                pass\n        return view",
+    ),
+    Mutant(
         "one value that the driver cannot read fails the row",
         "row",
         "        except DataError:\n            self._texts",
