@@ -434,8 +434,15 @@ MUTANTS = [
     Mutant(
         "others are told after the commit only",
         "transports/postgres",
-        "    def announce_write(cls, label: str, using: str) -> None:\n        _notify(",
-        "    def announce_commit(cls, label: str, using: str) -> None:\n        _notify(",
+        "    def announce_write(cls, label: str, using: str) -> None:",
+        "    def announce_commit(cls, label: str, using: str) -> None:",
+        FAILPOINTS,
+    ),
+    Mutant(
+        "a server without NOTIFY fails who writes",
+        "transports/postgres",
+        "with nullcontext() if using in cls._takers else transaction.atomic(using=using):",
+        "with nullcontext():",
         FAILPOINTS,
     ),
     Mutant(

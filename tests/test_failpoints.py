@@ -22,6 +22,7 @@ import pytest
 from django.core.management import call_command
 from django.db import OperationalError, ProgrammingError, connection, connections, transaction
 from django.db.utils import ConnectionHandler
+from django.test.utils import CaptureQueriesContext
 
 from siteconfig import backoff, config, transports
 from siteconfig import connections as own_connections
@@ -678,6 +679,70 @@ class TestAnnounce:
                 transaction.on_commit(lambda: [1 / 0])
                 config.set_setting("timeout", 45)
             assert hear() == LABEL
+
+    @pytest.fixture
+    def nobody_asked(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """It is not known yet whether the server takes notifications."""
+        monkeypatch.setattr(PostgresTransport, "_takers", set())
+        monkeypatch.setattr(PostgresTransport, "_refusals", {})
+
+    @through("postgres")
+    def test_to_a_server_without_notify(
+        self,
+        elsewhere: Elsewhere,
+        link: Link,
+        nobody_asked: None,
+        monkeypatch: pytest.MonkeyPatch,
+        caplog: pytest.LogCaptureFixture,
+    ) -> None:
+        """The writer does not notice, in a transaction or not; it is said once, and tried again."""
+        monkeypatch.setattr(backoff, "FIRST", 0)
+        with monkeypatch.context() as without:
+            without.setattr(
+                postgres_transport,
+                "_notify",
+                lambda connection, label: postgres_transport._execute(connection, "SELECT none()"),
+            )
+            for timeout in (45, 46):
+                config.set_setting("timeout", timeout)
+                with transaction.atomic():
+                    config.set_setting("retry_count", 5)
+                    SiteConfiguration.objects.update(site_name=f"Tea {timeout}")
+        stored = elsewhere.execute(f"SELECT timeout, retry_count, site_name FROM {TABLE}")
+        assert stored == [(46, 5, "Tea 46")]
+        lines = [one.getMessage() for one in caplog.records if one.levelno >= logging.WARNING]
+        assert len(lines) == 1
+        assert "takes no NOTIFY" in lines[0]
+        with heard_by(elsewhere) as hear:
+            config.set_setting("timeout", 47)
+            assert hear() == LABEL
+
+    @through("postgres")
+    def test_costs_one_statement(self, elsewhere: Elsewhere, link: Link) -> None:
+        """Once the server has taken a notification."""
+        config.set_setting("timeout", 45)
+        with transaction.atomic(), CaptureQueriesContext(connection) as queries:
+            transports.announce_write(LABEL, "default")
+        assert len(queries) == 1
+
+    @through("postgres")
+    def test_that_fails_later(
+        self, elsewhere: Elsewhere, link: Link, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """A transaction that is spoilt says so; a write that is committed does not."""
+        monkeypatch.setattr(PostgresTransport, "_takers", {"default"})
+        monkeypatch.setattr(PostgresTransport, "_refusals", {})
+        with monkeypatch.context() as without:
+            without.setattr(
+                postgres_transport,
+                "_notify",
+                lambda connection, label: postgres_transport._execute(connection, "SELECT none()"),
+            )
+            with pytest.raises(ProgrammingError), transaction.atomic():
+                transports.announce_write(LABEL, "default")
+            monkeypatch.setattr(PostgresTransport, "_takers", {"default"})
+            transports.announce_write(LABEL, "default")
+        assert connection.is_usable()
 
     @through("postgres", "redis")
     def test_no_value(self, elsewhere: Elsewhere, link: Link) -> None:

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import logging
 import selectors
+from contextlib import nullcontext
 from math import inf
 from time import monotonic
 from typing import TYPE_CHECKING, Any, ClassVar
 from uuid import uuid4
 
 from django.db import Error as DatabaseError
-from django.db import connections
+from django.db import connections, transaction
 
-from siteconfig.connections import close, own_connection
+from siteconfig.backoff import Backoff
+from siteconfig.connections import close, in_transaction, own_connection
 from siteconfig.transports.base import CHANNEL, Transport
 
 psycopg: Any
@@ -43,6 +45,11 @@ class Postgres(Transport):
     """The writer notifies inside its transaction: PostgreSQL delivers it at the commit, if any."""
 
     name: ClassVar[str] = "postgres"
+
+    #: The databases, by alias, that have taken a notification of this process, and those that
+    #: have refused one.
+    _takers: ClassVar[set[str]] = set()
+    _refusals: ClassVar[dict[str, Backoff]] = {}
 
     def __init__(self, alias: str) -> None:
         super().__init__(alias)
@@ -176,7 +183,31 @@ class Postgres(Transport):
 
     @classmethod
     def announce_write(cls, label: str, using: str) -> None:
-        _notify(connections[using], label)
+        """See ``Transport``.
+
+        The first time in a savepoint, for a server may have no NOTIFY, and the statement's error
+        would spoil the writer's transaction. Not each time: that is two statements more.
+
+        Raises:
+            django.db.Error: the transaction that has written cannot go on.
+        """
+        connection, backoff = connections[using], cls._refusals.get(using)
+        if backoff is not None and not backoff.is_over():
+            return
+        try:
+            with nullcontext() if using in cls._takers else transaction.atomic(using=using):
+                _notify(connection, label)
+        except DatabaseError as error:
+            is_spoilt = using in cls._takers and in_transaction(connection)
+            cls._takers.discard(using)
+            if is_spoilt or connection.needs_rollback:
+                raise
+            cls._refusals.setdefault(using, Backoff()).failed()
+            if backoff is None:
+                log.warning("The server takes no NOTIFY, so others poll for changes: %s", error)
+        else:
+            cls._takers.add(using)
+            cls._refusals.pop(using, None)
 
 
 def _notify(connection: BaseDatabaseWrapper, payload: str) -> None:
