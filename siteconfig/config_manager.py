@@ -683,10 +683,6 @@ class ConfigManager:
                 self._follow_up(snapshot, aside=True)
                 return True
 
-    def _still_current(self) -> None:
-        """The row cannot have changed since the last look at it."""
-        self._state.seen_at = monotonic()
-
     # Called by receivers.py and testing.py
 
     def _before_write(self, using: str) -> None:

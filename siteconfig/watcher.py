@@ -15,7 +15,7 @@ import selectors
 import socket
 from contextlib import suppress
 from math import inf
-from threading import Event, Lock, RLock, Thread, get_ident
+from threading import Lock, RLock, Thread, get_ident
 from time import monotonic
 from typing import TYPE_CHECKING, Any, cast
 
@@ -59,6 +59,9 @@ RESOLUTION = 0.001
 #: Seconds of the longest wait; a selector takes no number without end.
 LONGEST_WAIT = 60.0
 
+#: Seconds for which a process only polls, where there is nothing else to do.
+LONGEST_DOZE = 5.0
+
 #: Seconds to wait for the thread when the interpreter ends.
 EXIT_PATIENCE = 0.5
 
@@ -72,13 +75,15 @@ class Waker:
 
     def __init__(self) -> None:
         self.is_end = False
-        self._event = Event()
+        self._bell = Lock()  # free: somebody has rung
+        self._bell.acquire()
         self._in, self._out = socket.socketpair()
         self._in.setblocking(False)
         self._out.setblocking(False)
 
     def wake(self) -> None:
-        self._event.set()
+        with suppress(RuntimeError):  # somebody has rung before
+            self._bell.release()
         with suppress(OSError):  # full: it will wake; closed: it has ended
             self._in.send(b"!")
 
@@ -86,13 +91,16 @@ class Waker:
         self.is_end = True
         self.wake()
 
-    def wait(self, seconds: float, others: Collection[int] = ()) -> None:
-        """Until the time is over, somebody wakes it, or one of ``others`` is readable."""
+    def wait(self, seconds: float, others: Collection[int] = ()) -> bool:
+        """Until the time is over, somebody wakes it, or one of ``others`` is readable.
+
+        Returns:
+            Whether somebody has woken it.
+        """
         if others:
             self._select(seconds, others)
-        else:
-            self._event.wait(seconds)  # a fifth of the system calls
-        self._event.clear()
+            return self._bell.acquire(blocking=False)
+        return self._bell.acquire(timeout=seconds)  # a fifth of the system calls
 
     def _select(self, seconds: float, others: Collection[int]) -> None:
         # A new one each time: the number of a closed socket may by now be another one's.
@@ -126,6 +134,7 @@ class Link:
         self.subjects: dict[ConfigManager, Subject] = {}
         self._connection: BaseDatabaseWrapper | None = None
         self._backoff = Backoff()
+        self._interval = 0.0
         self._poll_at = self._looked_at = -inf
         self._hint_at = inf  # there is none
 
@@ -144,14 +153,23 @@ class Link:
         """What becomes readable when there may be a hint."""
         return None if self._connection is None else self.transport.fileno()
 
+    @property
+    def poll_at(self) -> float:
+        """When to poll next, by the clock ``monotonic``."""
+        return self._poll_at
+
     def due_at(self) -> float:
-        """When there is something to do, unless a hint comes before; as ``monotonic`` counts."""
+        """When there is something to do, unless a hint comes before; by the same clock."""
+        return min(self._poll_at, self.due_beside_polls_at())
+
+    def due_beside_polls_at(self) -> float:
+        """The same, but for polls that find nothing."""
         if self._backoff.failures:
             return self._backoff.until
         if self._connection is None or self.transport.is_pending():
             return -inf
         subjects = (subject.due_at() for subject in self.subjects.values())
-        return min(self._poll_at, self._hint_at, self.transport.due_at(), *subjects)
+        return min(self._hint_at, self.transport.due_at(), *subjects)
 
     def tend(self, fleet_size: int) -> None:
         """Do what is due. Never raises, and outlives whatever happens to the connection."""
@@ -161,7 +179,6 @@ class Link:
             self._tend(self._connected(), fleet_size)
             self._backoff.reset()
         except BaseException as error:  # noqa: BLE001 - nobody else would start the thread again
-            self._backoff.failed()
             self._lose(error)
         self.watch.error = self.transport.error
         self.watch.transport = self.transport.name if self.transport.error is None else "poll"
@@ -210,7 +227,24 @@ class Link:
             self.transport.open(connection)
         return True
 
+    def poll(self) -> bool:
+        """Poll; False if there is something to do, by ``tend``. Never raises."""
+        try:
+            if self._connection is None or self.transport.may_have_changed():
+                self._hint_at = -inf
+                return False
+            now = monotonic()
+            for subject in self.subjects.values():
+                if not subject.is_current(now):
+                    return False
+        except BaseException as error:  # noqa: BLE001 - as in tend()
+            self._lose(error)
+            return False
+        self._poll_at = now + self._interval
+        return True
+
     def _lose(self, error: BaseException) -> None:
+        self._backoff.failed()
         log.debug("The connection to the database %r is given up", self.alias, exc_info=error)
         for subject in self.subjects.values():
             subject.manager._note_failure(error, pause=inf)
@@ -225,7 +259,8 @@ class Link:
         is_poll, is_hint = now >= self._poll_at, now >= self._hint_at
         if is_poll:
             interval = conf.POLL_INTERVAL or self.transport.interval()
-            self._poll_at = now + max(SHORTEST_POLL, interval)
+            self._interval = max(SHORTEST_POLL, interval)
+            self._poll_at = now + self._interval
         if is_hint:
             self._hint_at = inf
         if is_hint or is_poll:
@@ -235,7 +270,7 @@ class Link:
             if subject.is_due(is_hint=is_hint, may_have_changed=may_have_changed):
                 subject.look(connection)
             elif is_poll:
-                subject.nothing_has_changed()
+                subject.is_current(now)
 
 
 class Subject:
@@ -279,9 +314,15 @@ class Subject:
             if not connection.is_usable():
                 raise
 
-    def nothing_has_changed(self) -> None:
-        if not self._backoff.failures:
-            self.manager._still_current()
+    def is_current(self, now: float) -> bool:
+        """Whether no look is due, nothing having been written."""
+        if self._backoff.failures:
+            return now < self._backoff.until
+        state = self.manager._state
+        if self._reader is None or not state.fresh or state.error:
+            return False
+        state.seen_at = now
+        return True
 
 
 class Watcher:
@@ -421,11 +462,32 @@ def _round(
         managers = [
             manager for link in links.values() if link.connection for manager in link.subjects
         ]
-        next_note_at = member.tend(managers, _up(links))
-        due_at = min([next_note_at] + [link.due_at() for link in links.values()])
+        note_at = member.tend(managers, _up(links))
+        due_at = min([note_at, *(link.due_at() for link in links.values())])
         hints = [descriptor for link in links.values() if (descriptor := link.fileno()) is not None]
-    if not waker.is_end:
+        # The one link that there is, if all that it does is to poll.
+        (poller,) = links.values() if len(links) == 1 and not hints else (None,)
+        until = min(note_at, poller.due_beside_polls_at()) if poller else -inf
+    if waker.is_end:
+        return
+    if poller:
+        _doze(poller, waker, use, min(until, monotonic() + LONGEST_DOZE))
+    else:
         waker.wait(min(LONGEST_WAIT, max(0.0, due_at - monotonic())), hints)
+
+
+def _doze(link: Link, waker: Waker, use: AbstractContextManager[object], until: float) -> None:
+    """Wait until a wake or something is due, and poll meanwhile as long as that finds nothing.
+
+    This is what an idle process does all the time, ten times a second on SQLite; so each turn is
+    kept to a few steps. What changes without a word is looked at by a round, now and then.
+    """
+    while not waker.wait(max(0.0, min(until, link.poll_at) - monotonic())):
+        if monotonic() >= until:
+            return
+        with use:
+            if not link.poll():
+                return
 
 
 def _up(links: dict[str, Link]) -> dict[str, BaseDatabaseWrapper]:

@@ -406,7 +406,7 @@ MUTANTS = [
     Mutant(
         "there is no poll",
         "watcher",
-        "            self._poll_at = now + max(SHORTEST_POLL, interval)\n",
+        "            self._poll_at = now + self._interval\n",
         "            self._poll_at = inf\n",
         FAILPOINTS,
     ),
@@ -421,7 +421,7 @@ MUTANTS = [
         "a wake of long ago ends each wait",
         "watcher",
         "if any(key.fd == self._out.fileno() for key, _events in ready):",
-        "if ready and self._event.is_set():",
+        "if ready and not self._bell.locked():",
         FAILPOINTS,
     ),
     Mutant(

@@ -35,6 +35,7 @@ from siteconfig.testing import run_watcher
 from siteconfig.transports import postgres as postgres_transport
 from siteconfig.transports import redis as redis_transport
 from siteconfig.transports.base import CHANNEL
+from siteconfig.transports.polling import SQLitePolling
 from siteconfig.transports.postgres import Postgres as PostgresTransport
 from siteconfig.transports.redis import Redis as RedisTransport
 from siteconfig.watcher import Link, watcher
@@ -391,6 +392,24 @@ class TestPoll:
             for value in (45, 46):
                 elsewhere.write(value)
                 arrives(value)
+
+    @through(ON_SQLITE)
+    def test_polls_that_find_nothing(self, elsewhere: Elsewhere, settings: Settings) -> None:
+        """They ask whether anything was written, and do no more; what is read stays current."""
+        settings.SITECONFIG = {**settings.SITECONFIG, "POLL_INTERVAL": 0.02}
+        with run_watcher():
+            begin()
+            with (
+                around(SQLitePolling, "may_have_changed") as polls,
+                around(watcher_module, "_round") as rounds,
+            ):
+                wait_until(lambda: len(polls) > 20)
+                assert len(rounds) <= 2
+            age = config.status().age
+            assert age is not None
+            assert age < 1
+            elsewhere.write(45)
+            arrives(45)
 
 
 class TestUndecoded:
