@@ -1166,6 +1166,20 @@ class TestOutage:
             arrives_by_a_poll(link, 45)
         arrives_by_a_poll(link, 30)
 
+    @through(ON_SQLITE)
+    def test_no_file(self, elsewhere: Elsewhere, link: Link, tmp_path: Path) -> None:
+        """It has been moved away: none is made in its place, and it is found when it is back."""
+        path = Path(str(connection.settings_dict["NAME"]))
+        with ExitStack() as stack:
+            for file in path.parent.glob(f"{path.name}*"):
+                stack.callback(file.rename(tmp_path / file.name).rename, file)
+            link.transport._look_at_file_at = -inf  # type: ignore[attr-defined]
+            look_at(link)
+            wait_until(lambda: "unable to open" in str(config.status().last_error))
+            assert not path.exists()
+        elsewhere.write(45)
+        arrives_by_a_poll(link, 45)
+
 
 class TestFork:
     """A child has neither its parent's watcher, nor a right to its connection."""
