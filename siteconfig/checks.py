@@ -31,7 +31,13 @@ if TYPE_CHECKING:
 
 def register() -> None:
     """Hand the checks to Django; doing it twice is harmless."""
-    for check in (check_settings, check_model_setting, check_solo_cache, check_transport):
+    for check in (
+        check_settings,
+        check_model_setting,
+        check_solo_cache,
+        check_transport,
+        check_intervals,
+    ):
         register_check(Tags.compatibility)(check)
     register_check(Tags.security)(check_secret_keys)
     register_check(Tags.models)(check_config_models)
@@ -166,6 +172,21 @@ def check_transport(**kwargs: Any) -> list[CheckMessage]:
             id="siteconfig.E013",
         )
         for problem, hint in transport.problems(alias)
+    ]
+
+
+def check_intervals(**kwargs: Any) -> list[CheckMessage]:
+    """The row is looked at more often than ``health/`` asks for."""
+    poll, limit = conf.conf.POLL_INTERVAL, conf.conf.MAX_STALENESS
+    if not (isinstance(poll, int | float) and isinstance(limit, int | float) and poll > limit):
+        return []
+    return [
+        Warning(
+            f"SITECONFIG['POLL_INTERVAL'] is {poll}, and more than SITECONFIG['MAX_STALENESS'], "
+            f"{limit}: between two polls health/ answers 503, though all is well.",
+            hint="Make MAX_STALENESS several times as long as POLL_INTERVAL, or None.",
+            id="siteconfig.W021",
+        )
     ]
 
 

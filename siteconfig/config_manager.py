@@ -52,7 +52,7 @@ from siteconfig.signals import config_changed, settings_read, write_committed
 from siteconfig.snapshot import HOW_TO_SET, Snapshot, by_name, freeze, same
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
     from django.db.backends.base.base import BaseDatabaseWrapper
 
@@ -84,6 +84,8 @@ class Watch:
     """How changes arrive now: ``"poll"``, ``"postgres"`` or ``"redis"``."""
     error: str | None = None
     """Why they do not arrive as they should; None: they do."""
+    wake: Callable[[], object] | None = None
+    """To be called when this process has published something by itself."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -641,6 +643,9 @@ class ConfigManager:
     def _follow_up(self, snapshot: Snapshot, *, aside: bool = False) -> None:
         """What is to be done once ``snapshot`` is held for all."""
         self._model().keep(snapshot)
+        watch = self._state.watch
+        if not aside and watch is not None and watch.wake is not None:
+            watch.wake()
         self._tell(aside=aside)
 
     # Called by watcher.py
@@ -653,8 +658,8 @@ class ConfigManager:
             if watch is None:
                 state.retry_at = 0.0
 
-    def _compare(self, reader: RowReader) -> bool:
-        """Look at the row, and take over what differs from what is held; whether it did.
+    def _compare(self, reader: RowReader) -> None:
+        """Look at the row, and take over what differs from what is held.
 
         The row itself is compared, as it is stored: that shows every kind of write, whoever
         made it and whatever it did to ``version``.
@@ -672,7 +677,7 @@ class ConfigManager:
                     stored = reader.stored()
                     if current is not None and same(current._stored, stored):
                         state.seen_at = monotonic()
-                        return False
+                        return
                     snapshot = reader.snapshot(stored, held)
             except BaseException as error:
                 # The watcher tries again by itself, and so spares the readers.
@@ -681,7 +686,7 @@ class ConfigManager:
             if self._publish(snapshot, generation):
                 self._report_unreadable(snapshot, held)
                 self._follow_up(snapshot, aside=True)
-                return True
+                return
 
     # Called by receivers.py and testing.py
 
@@ -882,6 +887,16 @@ def _after_fork() -> None:
 
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_after_fork)
+
+
+def watch_again() -> None:
+    """Have the managers that somebody has read kept up to date, where nothing does so yet.
+
+    Else the next read would, but one of a value that is in memory asks for nothing.
+    """
+    for manager in list(_managers.values()):
+        if manager._state.asked and manager._state.watch is None:
+            settings_read.send(manager._model())
 
 
 class Held:

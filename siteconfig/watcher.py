@@ -30,7 +30,7 @@ from siteconfig.connections import Selector, close, own_connection
 from siteconfig.fleet import Member
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
+    from collections.abc import Callable, Collection
     from contextlib import AbstractContextManager
 
     from django.db.backends.base.base import BaseDatabaseWrapper
@@ -126,11 +126,13 @@ class Link:
         is_sqlite: the database is a file, and its library part of this process.
     """
 
-    def __init__(self, alias: str, transport: Transport) -> None:
+    def __init__(
+        self, alias: str, transport: Transport, wake: Callable[[], object] | None = None
+    ) -> None:
         self.alias = alias
         self.is_sqlite = connections[alias].vendor == "sqlite"
         self.transport = transport
-        self.watch = Watch(transport.name)
+        self.watch = Watch(transport.name, wake=wake)
         self.subjects: dict[ConfigManager, Subject] = {}
         self._connection: BaseDatabaseWrapper | None = None
         self._backoff = Backoff()
@@ -455,7 +457,7 @@ def _round(
 ) -> None:
     """Do what is due, and wait for what comes next."""
     with use:
-        _adopt(links)
+        _adopt(links, waker)
         for link in links.values():
             link.tend(member.size)
         # Of a link that is down nothing is known to be current.
@@ -495,7 +497,7 @@ def _up(links: dict[str, Link]) -> dict[str, BaseDatabaseWrapper]:
     return {link.alias: link.connection for link in links.values() if link.connection is not None}
 
 
-def _adopt(links: dict[str, Link]) -> None:
+def _adopt(links: dict[str, Link], waker: Waker) -> None:
     """Take on the managers that have been read since the last time."""
     for manager in list(config_manager._managers.values()):
         state = manager._state
@@ -505,7 +507,9 @@ def _adopt(links: dict[str, Link]) -> None:
                 transport = transports.choose(alias)
                 if transport is None:
                     continue
-                links[alias] = Link(alias, transport(alias))
+                links[alias] = Link(alias, transport(alias), waker.wake)
+                if (why := transports.problem(alias)) is not None:
+                    links[alias].transport.give_up(why)
             links[alias].adopt(manager)
 
 

@@ -393,6 +393,18 @@ class TestPoll:
                 elsewhere.write(value)
                 arrives(value)
 
+    @through("poll")
+    def test_a_write_of_this_process_is_noted_at_once(
+        self, elsewhere: Elsewhere, settings: Settings
+    ) -> None:
+        """In the fleet view, though the watcher learns nothing new by it."""
+        settings.SITECONFIG = {**settings.SITECONFIG, "FLEET": True}
+        with run_watcher():
+            begin()
+            wait_until(lambda: report(SiteConfiguration).live == 1)
+            config.set_setting("timeout", 45)
+            wait_until(lambda: report(SiteConfiguration).live == 1)
+
     @through(ON_SQLITE)
     def test_polls_that_find_nothing(self, elsewhere: Elsewhere, settings: Settings) -> None:
         """They ask whether anything was written, and do no more; what is read stays current."""
