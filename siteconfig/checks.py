@@ -38,6 +38,7 @@ def register() -> None:
         check_solo_cache,
         check_transport,
         check_pins,
+        check_intervals,
     ):
         register_check(Tags.compatibility)(check)
     register_check(Tags.security)(check_secret_keys)
@@ -208,6 +209,21 @@ def check_pins(**kwargs: Any) -> list[CheckMessage]:
             id="siteconfig.E020",
         )
         for origin, pin in unknown.items()
+    ]
+
+
+def check_intervals(**kwargs: Any) -> list[CheckMessage]:
+    """The row is looked at more often than ``health/`` asks for."""
+    poll, limit = conf.conf.POLL_INTERVAL, conf.conf.MAX_STALENESS
+    if not (isinstance(poll, int | float) and isinstance(limit, int | float) and poll > limit):
+        return []
+    return [
+        Warning(
+            f"SITECONFIG['POLL_INTERVAL'] is {poll}, and more than SITECONFIG['MAX_STALENESS'], "
+            f"{limit}: between two polls health/ answers 503, though all is well.",
+            hint="Make MAX_STALENESS several times as long as POLL_INTERVAL, or None.",
+            id="siteconfig.W021",
+        )
     ]
 
 

@@ -300,6 +300,19 @@ MUTANTS = [
         "            except KeyboardInterrupt:  #",
     ),
     Mutant(
+        "what replaces served defaults is not told",
+        "config_manager",
+        "                state.told = view\n        return view",
+        "                pass\n        return view",
+    ),
+    Mutant(
+        "one value that the driver cannot read fails the row",
+        "row",
+        "        except DataError:\n            self._texts",
+        "        except KeyboardInterrupt:\n            self._texts",
+        FAILPOINTS,
+    ),
+    Mutant(
         "a child writes through its parent's descriptor",
         "handlers",
         "        handler._forget()\n\n\nif hasattr",
@@ -396,7 +409,7 @@ MUTANTS = [
     Mutant(
         "there is no poll",
         "watcher",
-        "            self._poll_at = now + max(SHORTEST_POLL, interval)\n",
+        "            self._poll_at = now + self._interval\n",
         "            self._poll_at = inf\n",
         FAILPOINTS,
     ),
@@ -411,7 +424,7 @@ MUTANTS = [
         "a wake of long ago ends each wait",
         "watcher",
         "if any(key.fd == self._out.fileno() for key, _events in ready):",
-        "if ready and self._event.is_set():",
+        "if ready and not self._bell.locked():",
         FAILPOINTS,
     ),
     Mutant(
@@ -424,8 +437,15 @@ MUTANTS = [
     Mutant(
         "others are told after the commit only",
         "transports/postgres",
-        "    def announce_write(cls, label: str, using: str) -> None:\n        _notify(",
-        "    def announce_commit(cls, label: str, using: str) -> None:\n        _notify(",
+        "    def announce_write(cls, label: str, using: str) -> None:",
+        "    def announce_commit(cls, label: str, using: str) -> None:",
+        FAILPOINTS,
+    ),
+    Mutant(
+        "a server without NOTIFY fails who writes",
+        "transports/postgres",
+        "with nullcontext() if using in cls._takers else transaction.atomic(using=using):",
+        "with nullcontext():",
         FAILPOINTS,
     ),
     Mutant(
@@ -466,7 +486,14 @@ MUTANTS = [
     Mutant(
         "a pooler that swallows notifications is not noticed",
         "transports/postgres",
-        "if pid != raw.info.backend_pid and not self._hears_itself():",
+        "is_pooled = _backend_pid(connection) != raw.info.backend_pid",
+        "is_pooled = False",
+        FAILPOINTS,
+    ),
+    Mutant(
+        "a pooler is found out by a LISTEN, which stays",
+        "transports/postgres",
+        "if is_pooled and self._is_shared(connection):",
         "if False:",
         FAILPOINTS,
     ),
@@ -569,6 +596,19 @@ MUTANTS = [
         "            self._backoff.failed()\n            return self._backoff.until\n",
         "            self._backoff.until = inf\n            return inf\n",
         FAILPOINTS,
+    ),
+    Mutant(
+        "a fleet in another database is waited for without end",
+        "fleet",
+        "            connections[alias] = self._own\n",
+        "",
+        FAILPOINTS,
+    ),
+    Mutant(
+        "each change is worth a note",
+        "fleet",
+        "        if news and now < (due_at",
+        "        if not news and now < (due_at",
     ),
     Mutant(
         "half of the row is read later than the other half",
