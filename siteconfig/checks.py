@@ -331,11 +331,11 @@ RESERVED = {*dir(ConfigManager), *dir(Snapshot), "version"}
 def check_field(field: models.Field[Any, Any]) -> Iterator[CheckMessage]:
     if isinstance(field, SecretField):
         yield from check_secret_field(field)
-    if field.attname in RESERVED:
+    for name in {field.attname, field.name} & RESERVED:
         yield Error(
-            f"A setting cannot be called {field.attname!r}: ConfigManager and Snapshot have an "
+            f"A setting cannot be called {name!r}: ConfigManager and Snapshot have an "
             f"attribute of that name.",
-            hint=f"Rename the field, for example to '{field.attname}_setting'.",
+            hint=f"Rename the field, for example to '{name}_setting'.",
             obj=field,
             id="siteconfig.E007",
         )

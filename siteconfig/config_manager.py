@@ -779,8 +779,8 @@ class ConfigManager:
     def _override(self, values: Mapping[str, Any]) -> Mapping[str, Any]:
         """Let every reader see these values until ``_restore``, which takes what is returned."""
         model = self._model()
-        values = model.masked(values)
-        layer = {model.setting_name(name): freeze(value) for name, value in values.items()}
+        values = model.by_setting(model.masked(values))
+        layer = {name: freeze(value) for name, value in values.items()}
         with self._state.lock:
             self._state.overrides += (layer,)
             self._settle()

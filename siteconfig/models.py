@@ -185,6 +185,18 @@ class ConfigModel(SingletonModel):
             for name, value in values.items()
         }
 
+    @classmethod
+    def by_setting(cls, values: Mapping[str, Any]) -> dict[str, Any]:
+        """``values``, by name in any case, by the settings' own names; of each object its key."""
+        fields = cls.setting_fields()
+        named = {cls.setting_name(name): value for name, value in values.items()}
+        return {
+            name: key_of(fields[name], value)
+            if name in fields and isinstance(value, models.Model)
+            else value
+            for name, value in named.items()
+        }
+
     @staticmethod
     def _is_plain(value: Any) -> bool:
         return isinstance(value, str | int | float | Decimal) and not isinstance(value, Secret)

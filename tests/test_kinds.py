@@ -219,8 +219,9 @@ class TestForeignKey:
         assert before.warehouse == first
         Warehouse.objects.filter(pk=second.pk).update(name="renamed")
         assert kinds.warehouse.name == "renamed"
-        with override_config(EveryKind, warehouse_id=first.pk):
-            assert kinds.warehouse == first
+        for override in ({"warehouse_id": first.pk}, {"warehouse": first}):
+            with override_config(EveryKind, **override):
+                assert (kinds.warehouse, kinds.warehouse_id) == (first, first.pk)
         second.delete()
         assert (kinds.warehouse, kinds.warehouse_id) == (None, None)
 
