@@ -325,8 +325,9 @@ def cleaned(
     except (ValueError, ArithmeticError, RecursionError) as error:
         # A number or a nesting without end.
         raise ValidationError(gettext("This is no valid value."), code="invalid") from error
-    is_file_kept = value is None and isinstance(setting, models.FileField)
-    if not is_file_kept and not isinstance(value, models.Model):
+    # Of a file nothing stands for the one there is, and False for none any more.
+    is_no_upload = isinstance(setting, models.FileField) and not value
+    if not is_no_upload and not isinstance(value, models.Model):
         check_storable(setting, value)
     return value
 

@@ -14,6 +14,7 @@ from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 from django.core.exceptions import ValidationError
+from django.core.files import File
 from django.db import models
 from django.db.backends.base.operations import BaseDatabaseOperations
 from django.utils.functional import Promise
@@ -141,6 +142,9 @@ def check_text(field: Field, text: str) -> None:
             gettext("Only one line of text is allowed, without marks that turn its direction."),
             "lines",
         )
+    # Of other fields Django checks it.
+    if isinstance(field, models.FileField) and len(text) > (limit := field.max_length or math.inf):
+        raise refused(gettext("Use at most %(limit)s characters."), "max_length", limit=limit)
 
 
 def is_storable_text(text: str) -> bool:
@@ -217,9 +221,19 @@ def check_duration(field: Field, value: datetime.timedelta) -> None:
         raise refused(message, "out_of_range", limit=LONGEST_DURATION.days)
 
 
+# Files and bytes
+
+
 def check_file(field: Field, value: Any) -> None:
-    """An upload, of which the database stores the name; False: there is to be none any more."""
-    check_text(field, str(getattr(value, "name", "") or ""))
+    """The database stores its name."""
+    if not isinstance(value, File):
+        raise refused(gettext("This is no valid value."), "invalid")
+    check_text(field, str(value.name or ""))
+
+
+def check_bytes(field: Field, value: Any) -> None:
+    if not isinstance(value, bytes | bytearray | memoryview):
+        raise refused(gettext("This is no valid value."), "invalid")
 
 
 # JSON
@@ -275,4 +289,5 @@ CHECKS: dict[type[Field], Callable[[Any, Any], None]] = {
     models.TimeField: check_time,
     models.DurationField: check_duration,
     models.FileField: check_file,
+    models.BinaryField: check_bytes,
 }

@@ -177,6 +177,26 @@ class TestFiles:
         kinds.set_setting("document", SimpleUploadedFile(kinds.document, b"fourth"))
         assert default_storage.open(kinds.document).read() == b"fourth"
 
+    @pytest.mark.parametrize(
+        "name",
+        ["a\0b.txt", "a\u202etxt.exe", "../../etc/passwd", "x" * 300 + ".txt", "..", "ü\n.txt"],
+        ids=ascii,
+    )
+    def test_a_bad_name_is_an_error_or_made_a_good_one(
+        self, page: Client, kinds: ConfigManager, name: str
+    ) -> None:
+        """Never one outside of the storage, nor a crash."""
+        upload = SimpleUploadedFile("good.txt", b"content")
+        upload._name = name  # type: ignore[attr-defined] # as a browser may send it
+        response = page.post(URL, form_data(page, document=upload))
+        if response.status_code == 302:
+            kinds.reset()
+            assert "/" not in kinds.document
+            assert "\u202e" not in kinds.document
+        else:
+            assert set(response.context["adminform"].form.errors) == {"document"}
+            assert kinds.document == ""
+
     def test_other_settings_are_saved_beside_an_upload_that_waits(self) -> None:
         """It is stored with the save that is of it."""
         row = EveryKind.objects.get()
