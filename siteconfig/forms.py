@@ -56,16 +56,20 @@ class ConfigBoundField(forms.BoundField):
             shown = super().value()
         except (ValueError, RecursionError):  # JSON that Python does not read
             shown = self.data
-        if isinstance(shown, str):
-            # A page cannot hold half a surrogate pair. In JSON this is how it was written.
-            shown = shown.encode(errors="backslashreplace").decode()
-        return shown
+        return list(map(displayable, shown)) if isinstance(shown, list) else displayable(shown)
 
     def _has_changed(self) -> bool:
         try:
             return bool(super()._has_changed())  # type: ignore[misc] # missing in the stubs
         except (ValueError, ArithmeticError, RecursionError):
             return True
+
+
+def displayable(value: Any) -> Any:
+    """``value`` without half surrogate pairs, which no page can hold; JSON has them like this."""
+    if isinstance(value, str):
+        return value.encode(errors="backslashreplace").decode()
+    return value
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,6 +13,7 @@ import re
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
+from django.conf import settings
 from django.core.exceptions import ValidationError
 from django.core.files import File
 from django.db import models
@@ -201,10 +202,10 @@ def check_decimal(field: Field, value: Decimal) -> None:
 # Times
 
 
-def check_moment(field: Field, value: Any) -> None:
-    if isinstance(value, datetime.datetime) and not (
-        FIRST_MOMENT <= value.replace(tzinfo=None) <= LAST_MOMENT
-    ):
+def check_moment(field: Field, value: datetime.datetime) -> None:
+    if value.tzinfo is not None and not settings.USE_TZ:
+        raise refused(gettext("A time has no time zone here."), "time_zone")
+    if not FIRST_MOMENT <= value.replace(tzinfo=None) <= LAST_MOMENT:
         message = gettext("Enter a time between %(first)s and %(last)s.")
         first, last = FIRST_MOMENT.date().isoformat(), LAST_MOMENT.date().isoformat()
         raise refused(message, "out_of_range", first=first, last=last)

@@ -7,6 +7,7 @@ import uuid
 from decimal import Decimal
 from io import BytesIO, StringIO
 from typing import TYPE_CHECKING, Any
+from zoneinfo import ZoneInfo
 
 import pytest
 from django.core.exceptions import ValidationError
@@ -14,6 +15,7 @@ from django.core.files.storage import default_storage
 from django.core.files.uploadedfile import SimpleUploadedFile
 from django.core.management import call_command
 from django.test import Client
+from django.utils import timezone
 from PIL import Image
 
 from siteconfig import ConfigManager
@@ -148,8 +150,38 @@ class TestEveryKind:
 
     def test_a_moment_without_zone_is_of_the_current_one(self, kinds: ConfigManager) -> None:
         """As in the form."""
-        kinds.set_setting("moment", "2024-07-01 12:00")
-        assert kinds.moment == datetime.datetime(2024, 7, 1, 12, tzinfo=datetime.UTC)
+        noon = datetime.datetime(2024, 7, 1, 10, tzinfo=datetime.UTC)
+        midnight = datetime.datetime(2024, 6, 30, 22, tzinfo=datetime.UTC)
+        naive = datetime.datetime(2024, 7, 1, 12)  # noqa: DTZ001 - on purpose
+        with timezone.override("Europe/Berlin"):
+            for given, read in (
+                ("2024-07-01 12:00", noon),
+                (naive, noon),
+                (datetime.date(2024, 7, 1), midnight),
+            ):
+                kinds.set_setting("moment", given)
+                assert kinds.moment == read
+            with pytest.raises(ValidationError):
+                kinds.set_setting("moment", "2024-03-31 02:30")  # the clock skips it
+
+    def test_a_moment_at_a_change_of_the_clock_comes_back(self, kinds: ConfigManager) -> None:
+        """As the same instant, of the two or none that there are by that clock."""
+        adak = ZoneInfo("America/Adak")
+        for moment in (
+            datetime.datetime(2016, 3, 13, 2, 0, tzinfo=adak),
+            datetime.datetime(2016, 11, 6, 1, 30, tzinfo=adak),
+            datetime.datetime(2016, 11, 6, 1, 30, tzinfo=adak, fold=1),
+        ):
+            kinds.set_setting("moment", moment)
+            assert kinds.moment.timestamp() == moment.timestamp()
+
+    def test_without_time_zones_a_moment_has_none(
+        self, kinds: ConfigManager, settings: Any
+    ) -> None:
+        """SQLite would not store it."""
+        settings.USE_TZ = False
+        with pytest.raises(ValidationError):
+            kinds.set_setting("moment", datetime.datetime(2024, 7, 1, tzinfo=datetime.UTC))
 
 
 class TestFiles:
