@@ -29,7 +29,7 @@ from siteconfig.snapshot import freeze
 from tests.concurrency import in_thread
 from tests.factories import AdminFactory
 from tests.test_kinds import GIVEN, URL, form_data
-from tests.testapp.models import EveryKind, Warehouse
+from tests.testapp.models import EveryKind, Note, Warehouse
 
 EXAMPLES = int(os.environ.get("SITECONFIG_TEST_EXAMPLES", "20"))
 
@@ -157,6 +157,14 @@ BAD_VALUES: list[tuple[str, Any]] = [
     ("document", 5),
     ("document", "a" * 101),
 ]
+
+
+@pytest.fixture(autouse=True)
+def _objects(db: None) -> None:
+    """To which a key would point that is written in other digits."""
+    for key in (1, 3, 10, 12):
+        Warehouse.objects.create(pk=key, name="North")
+        Note.objects.create(pk=key, text="note")
 
 
 @pytest.fixture
@@ -368,7 +376,6 @@ class TestMadeUpInput:
                 str(form).encode()
                 raise UndoneError
 
-        Warehouse.objects.create(name="North")
         try_one()
 
     @pytest.mark.parametrize("name", [*LIKELY, "blob", "document", "image"])
