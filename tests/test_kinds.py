@@ -148,6 +148,17 @@ class TestEveryKind:
         assert (kinds.blob, kinds.line) == (b"\x07", "other")
         assert EveryKind.objects.get()._changed_fields() == {"version"}
 
+    @pytest.mark.parametrize(
+        "value", [b"x", bytearray(b"x"), memoryview(b"x"), "eA=="], ids=range(4)
+    )
+    def test_bytes_may_be_given_in_any_form(self, kinds: ConfigManager, value: Any) -> None:
+        """A text is base64, as in a fixture."""
+        kinds.set_setting("blob", value)
+        assert kinds.blob == b"x"
+        row = EveryKind.objects.get()
+        row.blob = value if isinstance(value, bytes) else memoryview(b"x")
+        assert row._changed_fields() == {"version"}
+
     def test_a_moment_without_zone_is_of_the_current_one(self, kinds: ConfigManager) -> None:
         """As in the form."""
         noon = datetime.datetime(2024, 7, 1, 10, tzinfo=datetime.UTC)
