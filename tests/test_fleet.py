@@ -291,6 +291,7 @@ class TestCommand:
             "  host   process  version  last heard of",
             "  web12  12       0        3 s ago",
             "testapp.ShopConfig: version 0, live in 0 of 0 processes",
+            "testapp.EveryKind: version 0, live in 0 of 0 processes",
         ]
 
     def test_says_why_there_are_none(self, settings: Any, capsys: Any) -> None:

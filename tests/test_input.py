@@ -33,10 +33,7 @@ from tests.testapp.models import EveryKind, Note, Warehouse
 
 EXAMPLES = int(os.environ.get("SITECONFIG_TEST_EXAMPLES", "20"))
 
-pytestmark = [
-    pytest.mark.django_db,
-    pytest.mark.filterwarnings("ignore:The default scheme will be changed"),
-]
+pytestmark = pytest.mark.django_db
 
 TEXTS = ("line", "text", "slug", "email", "url", "color", "address", "uuid")
 INTEGERS = ("size", "small", "integer", "big", "positive_small", "positive", "positive_big")

@@ -32,10 +32,7 @@ if TYPE_CHECKING:
 
 URL = "/admin/testapp/everykind/"
 
-pytestmark = [
-    pytest.mark.django_db,
-    pytest.mark.filterwarnings("ignore:The default scheme will be changed"),
-]
+pytestmark = pytest.mark.django_db
 
 #: Other values than the defaults, as the form is given them and as they are read.
 GIVEN: dict[str, tuple[Any, Any]] = {
