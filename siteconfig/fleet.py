@@ -302,12 +302,13 @@ class Report:
         return tuple(process for process in self.processes if not process.is_live)
 
 
-def report(model: type[ConfigModel], patience: float = 0.0) -> Report:
+def report(model: type[ConfigModel], patience: float = 0.0, row: Snapshot | None = None) -> Report:
     """Which processes read the settings of ``model``, and which of them are up to date.
 
     Args:
         model: the config model.
         patience: seconds to wait for those that are not.
+        row: what the row says, if the caller has just read it.
 
     Raises:
         django.db.Error: the database cannot be asked.
@@ -325,15 +326,15 @@ def report(model: type[ConfigModel], patience: float = 0.0) -> Report:
         if inside:
             # There is no waiting in a transaction, which may not see what others write, and on
             # SQLite keeps them from writing.
-            return _report(model, connection)
+            return _report(model, row or model.read(connection))
     deadline = monotonic() + patience
-    while (now := _report(model, connection)).behind and monotonic() < deadline:
+    while (now := _report(model, row or model.read(connection))).behind and monotonic() < deadline:
+        row = None
         sleep(0.02)
     return now
 
 
-def _report(model: type[ConfigModel], connection: BaseDatabaseWrapper) -> Report:
-    row = model.read(connection)
+def _report(model: type[ConfigModel], row: Snapshot) -> Report:
     right = content(row)
     return Report(
         model=model._meta.label,

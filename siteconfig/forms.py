@@ -97,6 +97,8 @@ class ConfigForm(ConfigModelForm):
         refusal: why the database has refused what was given.
         changes: what would be saved, as a record of the history has it.
         conflicts: by setting, where the reader is to choose.
+        row: what is stored. If it is to be saved what ``locked_row()`` has read, in the same
+            transaction: what somebody else saves in between would else go unnoticed.
     """
 
     bound_field_class = ConfigBoundField
@@ -108,6 +110,7 @@ class ConfigForm(ConfigModelForm):
         self.changes: dict[str, dict[str, Any]] = {}
         self.conflicts: dict[str, Conflict] = {}
         self.model: type[ConfigModel] = self._meta.model
+        self.row = self.instance.read_as()
         for setting in self.model._meta.concrete_fields:
             if setting.name in self.fields:
                 field = self.fields[setting.name]
@@ -115,16 +118,6 @@ class ConfigForm(ConfigModelForm):
                 field.clean = partial(cleaned, setting, field.clean)  # type: ignore[method-assign]
         if self.proposal is not None and not self.is_bound:
             self._propose(self.proposal)
-
-    @property
-    def row(self) -> Snapshot:
-        """What is stored now."""
-        if self.instance._read is None:
-            raise TypeError(
-                "A ConfigForm edits what ConfigModel.readable_row() or locked_row() gives: it "
-                "needs to know what is stored."
-            )
-        return self.instance._read
 
     @property
     def is_preview(self) -> bool:

@@ -304,6 +304,13 @@ class ConfigModel(SingletonModel):
         """
         return cls._from_snapshot(cls.read(transaction.get_connection(using)), using)
 
+    def read_as(self) -> Snapshot:
+        """What the row said when this instance was made of it."""
+        if self._read is None:
+            values = {name: self.__dict__[name] for name in self.setting_fields()}
+            self._read = Snapshot(self._meta.label, values)
+        return self._read
+
     def take_locked(self) -> Snapshot | None:
         """What the row said when it was locked; None: it was not, or has been written since."""
         is_locked, self._is_locked = self._is_locked, False

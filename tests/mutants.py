@@ -790,10 +790,10 @@ MUTANTS = [
     ),
     Mutant(
         "what the database refuses crashes the page",
-        "forms",
-        "                self._try_to_store()\n",
-        "                pass\n",
-        ("test_input",),
+        "admin",
+        "        except (DataError, IntegrityError) as error:",
+        "        except KeyError as error:",
+        ("test_input", "test_page"),
     ),
     Mutant(
         "one public address is enough",

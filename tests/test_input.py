@@ -16,14 +16,13 @@ from typing import Any
 import pytest
 from django.contrib import admin
 from django.core.exceptions import ValidationError
-from django.db import DataError, IntegrityError, connection, models, transaction
+from django.db import connection, models, transaction
 from django.test import Client, RequestFactory
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.provisional import urls
 
 from siteconfig import ConfigManager, storable
-from siteconfig.forms import refusals
 from siteconfig.models import converted
 from siteconfig.snapshot import freeze
 from tests.concurrency import in_thread
@@ -230,14 +229,6 @@ class TestTheForm:
             with connection.cursor() as cursor:
                 cursor.execute("""UPDATE testapp_everykind SET data = '["\\ud800"]'""")
             assert "\\ud800" in page.get(URL).content.decode()
-
-    def test_a_failure_of_another_kind_is_no_refusal(self) -> None:
-        """It has nothing to do with the value."""
-        for error in (DataError, IntegrityError, OverflowError):
-            with pytest.raises(ValidationError, match="refuses this: why"), refusals("default"):
-                raise error("why\nthe row: secret")
-        with pytest.raises(KeyError), refusals("default"):
-            raise KeyError
 
 
 class TestTheManager:
