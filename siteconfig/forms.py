@@ -30,7 +30,6 @@ if TYPE_CHECKING:
     from siteconfig.history import Origin, Proposal
     from siteconfig.models import ConfigModel
     from siteconfig.pins import Pin
-    from siteconfig.snapshot import Snapshot
 
     ConfigModelForm = forms.ModelForm[ConfigModel]
 else:
@@ -358,26 +357,42 @@ class About:
     """What the row says, as people read it; of a secret nothing."""
 
 
-def about(form: ConfigForm, name: str, origins: Mapping[str, Origin], pin: Pin | None) -> About:
-    """What the page tells of the setting ``name``."""
-    model, field = form.model, form.model.setting_fields()[name]
-    default = entries(model, {name: default_of(field)})
-    stored = entries(model, {name: form.row[name]})
-    return About(
-        name=name,
-        label=label_of(field, name),
-        unit=str(model.units.get(name, "")),
-        default=_shown(field, default),
-        is_default=_digests(default) == _digests(stored),
-        is_changed=any(one.partition(".")[0] == name for one in form.changes),
-        is_unreadable=name in form.row._unreadable,
-        reset_name=RESET + field.name if _can_be_reset(form, field) else None,
-        is_reset=RESET + field.name in form.data,
-        last_change=_said_of(origins[name]) if name in origins else "",
-        conflicts=[one for key, one in form.conflicts.items() if key.partition(".")[0] == name],
-        pin=pin,
-        stored=_shown(field, stored),
-    )
+def about(
+    form: ConfigForm, origins: Mapping[str, Origin], pins: Mapping[str, Pin]
+) -> dict[str, About]:
+    """What the page tells of each setting, by the name of its field.
+
+    Args:
+        form: the page's.
+        origins: who changed each setting last, as far as the reader is to know.
+        pins: what is pinned.
+    """
+    model, fields = form.model, form.model.setting_fields()
+    defaults = entries(model, {name: default_of(field) for name, field in fields.items()})
+    stored = entries(model, form.row)
+    conflicts = [(name.partition(".")[0], one) for name, one in form.conflicts.items()]
+    changed = {name.partition(".")[0] for name in form.changes}
+    extra = {name for name in stored if name.startswith(f"{EXTRA}.")}
+    return {
+        field.name: About(
+            name=name,
+            label=label_of(field, name),
+            unit=str(model.units.get(name, "")),
+            default=_shown(field, defaults.get(name)),
+            is_default=not extra
+            if name == EXTRA
+            else digest_of(defaults, name) == digest_of(stored, name),
+            is_changed=name in changed,
+            is_unreadable=name in form.row._unreadable,
+            reset_name=RESET + field.name if _can_be_reset(form, field) else None,
+            is_reset=RESET + field.name in form.data,
+            last_change=_said_of(origins[name]) if name in origins else "",
+            conflicts=[one for setting, one in conflicts if setting == name],
+            pin=pins.get(name),
+            stored=_shown(field, stored.get(name)),
+        )
+        for name, field in fields.items()
+    }
 
 
 def _can_be_reset(form: ConfigForm, field: models.Field[Any, Any]) -> bool:
@@ -392,9 +407,5 @@ def _said_of(origin: Origin) -> str:
     return gettext("by %(who)s, %(age)s ago") % said
 
 
-def _shown(field: models.Field[Any, Any], found: Mapping[str, Entry]) -> str:
-    return "".join(shown(field, entry.shown.get("value")) for entry in found.values())
-
-
-def _digests(found: Mapping[str, Entry]) -> dict[str, str]:
-    return {name: entry.digest for name, entry in found.items()}
+def _shown(field: models.Field[Any, Any], entry: Entry | None) -> str:
+    return shown(field, entry.shown.get("value")) if entry else ""

@@ -278,7 +278,8 @@ MUTANTS = [
     Mutant(
         "writers do not wait for each other",
         "models",
-        "            cls._make_and_lock_row(using)\n",
+        "            if not connection.features.has_select_for_update:\n"
+        "                cls._make_and_lock_row(using)\n",
         "            cls.objects.get_or_create(pk=1)\n",
     ),
     Mutant(
