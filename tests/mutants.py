@@ -164,7 +164,7 @@ MUTANTS = [
     Mutant(
         "a failed load raises",
         "config_manager",
-        "                return self._last_known()\n            finally:",
+        "                return self._fall_back()\n            finally:",
         "                raise\n            finally:",
     ),
     Mutant(
@@ -415,6 +415,20 @@ MUTANTS = [
         FAILPOINTS,
     ),
     Mutant(
+        "a dead connection is found by the next poll only",
+        "watcher",
+        "return min(self._hint_at, self.transport.due_at(), *subjects)",
+        "return min(self._hint_at, *subjects)",
+        FAILPOINTS,
+    ),
+    Mutant(
+        "a connection that Django has reopened is taken for the link's",
+        "watcher",
+        "return connection if connection and connection.connection is self._raw else None",
+        "return connection",
+        FAILPOINTS,
+    ),
+    Mutant(
         "each hint is worth a look",
         "watcher",
         "self._hint_at = max(monotonic() + spread, self._looked_at + SHORTEST_GAP)",
@@ -508,7 +522,7 @@ MUTANTS = [
     Mutant(
         "a Redis that does not answer is never given up",
         "transports/redis",
-        "if silence > 2 * PING_AFTER and self._pinged:",
+        "if silence >= 2 * PING_AFTER and self._pinged:",
         "if False:",
         FAILPOINTS,
     ),
@@ -594,8 +608,8 @@ MUTANTS = [
     Mutant(
         "the fleet view does without whoever has failed once",
         "fleet",
-        "            self._backoff.failed()\n            return self._backoff.until\n",
-        "            self._backoff.until = inf\n            return inf\n",
+        "            self._backoff.failed()\n            self.close()\n",
+        "            self._backoff.until = inf\n            self.close()\n",
         FAILPOINTS,
     ),
     Mutant(
