@@ -425,9 +425,9 @@ def _reason_of(change_to: tuple[ConfigChange, str] | None) -> str:
 def _filters(request: HttpRequest) -> dict[str, Any]:
     """Which changes the history is to show."""
     filters: dict[str, Any] = {}
-    if (before := request.GET.get("before", "")).isdigit():
+    if (before := request.GET.get("before", "")).isascii() and before.isdigit():
         filters["pk__lt"] = int(before)
-    if setting := request.GET.get("setting"):
+    if (setting := request.GET.get("setting", "")) and setting.isprintable():
         filters["changes__has_key"] = setting
     return filters
 
