@@ -179,6 +179,14 @@ class ConfigForm(ConfigModelForm):
         for name in reset & self.row._unreadable.keys():
             self.changes.setdefault(name, {})  # to be replaced, whatever is stored
 
+    def _post_clean(self) -> None:
+        # Django leaves a field as it is that was not sent and is to be empty now, by a reset.
+        for name in self.columns():
+            field = self.model._meta.get_field(name)
+            if name in self.cleaned_data and not isinstance(field, models.FileField):
+                field.save_form_data(self.instance, self.cleaned_data[name])  # type: ignore[union-attr]
+        super()._post_clean()  # type: ignore[misc] # missing in the stubs
+
     def _bring_files_back(self) -> None:
         """Take proposed files, which no browser can send, unless there is an upload."""
         values = self.proposal.values if self.proposal else {}
@@ -186,7 +194,7 @@ class ConfigForm(ConfigModelForm):
             if isinstance(field, models.FileField) and name in values:
                 given = self.cleaned_data.get(field.name)
                 if given is not False and not is_new_file(given):
-                    self.cleaned_data[field.name] = values[name]
+                    self.cleaned_data[field.name] = values[name] or False  # which clears it
 
     def _reset(self) -> set[str]:
         """Put the defaults in the place of what was given, where a box says so."""
@@ -208,7 +216,9 @@ class ConfigForm(ConfigModelForm):
             for name, field in self._settings().items()
             if field.name in self.cleaned_data
         }
-        given = {name: plain(self.cleaned_data[field.name]) for name, field in fields.items()}
+        given = {
+            name: plain(field, self.cleaned_data[field.name]) for name, field in fields.items()
+        }
         stored = {name: self.row[name] for name in fields}
         mine, theirs = self._entries(given), self._entries(stored)
         seen = self._seen() or {name: one.digest for name, one in theirs.items()}
@@ -274,13 +284,13 @@ def changes_of(
     }
 
 
-def plain(value: Any) -> Any:
+def plain(field: models.Field[Any, Any], value: Any) -> Any:
     """What a form field gives, as the settings have it: ids and names of files."""
     if isinstance(value, models.Model):
         return value.pk
     if isinstance(value, File):
         return value.name or ""
-    return value
+    return "" if value is False and isinstance(field, models.FileField) else value
 
 
 def is_new(value: Any, stored: Any) -> bool:
@@ -301,6 +311,8 @@ def default_object(field: models.Field[Any, Any]) -> Any:
     value = default_of(field)
     if isinstance(field, models.ForeignKey) and value is not None:
         return field.related_model._base_manager.filter(pk=value).first()
+    if isinstance(field, models.FileField):
+        return value or False  # which clears it
     return value
 
 
