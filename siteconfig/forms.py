@@ -18,7 +18,15 @@ from django.utils.translation import gettext
 
 from siteconfig.differences import Difference, differences, label_of, shown
 from siteconfig.fields import ExtraField, SecretField
-from siteconfig.history import Entry, How, entries, is_same_secret, last_changes, old_to_new
+from siteconfig.history import (
+    Entry,
+    How,
+    changes_between,
+    digest_of,
+    entries,
+    is_same_secret,
+    last_changes,
+)
 from siteconfig.models import default_of
 from siteconfig.secret import Secret
 from siteconfig.snapshot import EXTRA
@@ -142,7 +150,7 @@ class ConfigForm(ConfigModelForm):
             setattr(self.instance, name, value)
         self.initial = forms.model_to_dict(self.instance, list(self.fields))
         stored = self._entries({name: self.row[name] for name in values})
-        self.changes = changes_of(stored, self._entries(values))
+        self.changes = changes_between(stored, self._entries(values))
 
     def differences(self) -> list[Difference]:
         """What would be saved, for people to read."""
@@ -231,7 +239,7 @@ class ConfigForm(ConfigModelForm):
             if is_mine and their not in {my, seen.get(name)}:
                 is_mine = self._choose(name, theirs, mine)
             if is_mine:
-                self.changes |= changes_of(theirs, mine, [name])
+                self.changes |= changes_between(theirs, mine, [name])
             elif name in fields:
                 self.cleaned_data[fields[name].name] = getattr(self.instance, fields[name].name)
             elif name in theirs:
@@ -253,7 +261,7 @@ class ConfigForm(ConfigModelForm):
         choice, their = str(self.data.get(CHOICE + name)), digest_of(theirs, name) or "none"
         if choice in {THEIRS, their}:
             return choice == their
-        change = changes_of(theirs, mine, [name])[name]
+        change = changes_between(theirs, mine, [name])[name]
         (difference,) = differences(self.model, {name: change})
         origin = last_changes(self.model, self.instance._state.db).get(name)
         self.conflicts[name] = Conflict(difference, origin, CHOICE + name, their)
@@ -266,22 +274,6 @@ class ConfigForm(ConfigModelForm):
         return gettext(
             "%(who)s has changed %(setting)s while you were editing. Choose below what is to be."
         ) % {"who": who, "setting": difference.label}
-
-
-def digest_of(found: Mapping[str, Entry], name: str) -> str | None:
-    return found[name].digest if name in found else None
-
-
-def changes_of(
-    old: Mapping[str, Entry], new: Mapping[str, Entry], names: list[str] | None = None
-) -> dict[str, dict[str, Any]]:
-    """The settings that differ, or those of these ``names``, as a record has them."""
-    if names is None:
-        every = sorted(old.keys() | new.keys())
-        names = [name for name in every if digest_of(old, name) != digest_of(new, name)]
-    return {
-        name: old_to_new(old[name].shown if name in old else {}, new.get(name)) for name in names
-    }
 
 
 def plain(field: models.Field[Any, Any], value: Any) -> Any:

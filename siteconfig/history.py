@@ -32,7 +32,7 @@ from siteconfig.secret import Secret
 from siteconfig.snapshot import EXTRA, same
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping
     from datetime import datetime
 
     from django.db.backends.base.base import BaseDatabaseWrapper
@@ -265,7 +265,11 @@ def record(
         is_raw: it was a fixture that was loaded.
     """
     now_stored = entries_of(model, after)
-    changed = changes_between(entries_of(model, before), now_stored, before, after)
+    changed = {
+        name: change
+        for name, change in changes_between(entries_of(model, before), now_stored).items()
+        if not is_same_secret(before.get(name), after.get(name))
+    }
     last = record_outside(model, using, before)
     # Also what is no change, if it would else be taken for one later: a secret sealed anew.
     recorded = _recorded(model, last, None)
@@ -324,19 +328,22 @@ def record_outside(
 
 
 def changes_between(
-    old: Mapping[str, Entry], new: Mapping[str, Entry], before: Snapshot, after: Snapshot
+    old: Mapping[str, Entry], new: Mapping[str, Entry], names: Iterable[str] | None = None
 ) -> dict[str, dict[str, Any]]:
-    """Name → ``{"old": …, "new": …}`` of each setting that is another now.
+    """Name → ``{"old": …, "new": …}`` of each setting that differs, or of these ``names``.
 
     Each side is left out where there was nothing, or nothing that may be shown.
     """
+    if names is None:
+        every = sorted(old.keys() | new.keys())
+        names = [name for name in every if digest_of(old, name) != digest_of(new, name)]
     return {
-        name: old_to_new(old[name].shown if name in old else {}, new.get(name))
-        for name in sorted(old.keys() | new.keys())
-        if (old[name].digest if name in old else None)
-        != (new[name].digest if name in new else None)
-        and not is_same_secret(before.get(name), after.get(name))
+        name: old_to_new(old[name].shown if name in old else {}, new.get(name)) for name in names
     }
+
+
+def digest_of(found: Mapping[str, Entry], name: str) -> str | None:
+    return found[name].digest if name in found else None
 
 
 def is_same_secret(old: Any, new: Any) -> bool:

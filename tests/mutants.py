@@ -890,7 +890,7 @@ MUTANTS = [
     Mutant(
         "a secret sealed anew is a change",
         "history",
-        "        and not is_same_secret(before.get(name), after.get(name))\n",
+        "        if not is_same_secret(before.get(name), after.get(name))\n",
         "",
         ("test_changes",),
     ),
