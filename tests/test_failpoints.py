@@ -6,7 +6,6 @@ about the poll. "Elsewhere" is a plain connection, or a forked child.
 
 from __future__ import annotations
 
-import gc
 import logging
 import os
 from concurrent.futures import ThreadPoolExecutor
@@ -370,9 +369,10 @@ class TestListenAndRead:
     def test_a_subscription_lasts(self, elsewhere: Elsewhere, stepped: Stepped) -> None:
         """It is not closed with the client that made it, to be made anew later: in between is a
         time of which nobody tells."""
-        stepped.step()
-        gc.collect()
-        assert stepped.link.fileno() is not None
+        transport = stepped.link.transport
+        assert isinstance(transport, RedisTransport)
+        assert stepped.do(transport._tend)
+        assert transport.fileno() is not None
 
     @through("redis")
     def test_redis_is_back_before_the_next_poll(
