@@ -522,7 +522,7 @@ MUTANTS = [
     Mutant(
         "a Redis that does not answer is never given up",
         "transports/redis",
-        "if silence >= 2 * PING_AFTER and self._pinged:",
+        "if self._pinged_at is not None and now - self._pinged_at >= PING_AFTER:",
         "if False:",
         FAILPOINTS,
     ),

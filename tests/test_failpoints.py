@@ -366,6 +366,15 @@ class TestListenAndRead:
         assert len(looks) <= took / (0.02 - watcher_module.RESOLUTION) + 2
 
     @through("redis")
+    def test_a_subscription_lasts(self, elsewhere: Elsewhere, stepped: Stepped) -> None:
+        """It is not closed with the client that made it, to be made anew later: in between is a
+        time of which nobody tells."""
+        transport = stepped.link.transport
+        assert isinstance(transport, RedisTransport)
+        assert stepped.do(transport._tend)
+        assert transport.fileno() is not None
+
+    @through("redis")
     def test_redis_is_back_before_the_next_poll(
         self, elsewhere: Elsewhere, stepped: Stepped
     ) -> None:

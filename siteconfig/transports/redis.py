@@ -43,9 +43,11 @@ class Redis(Transport):
     def __init__(self, alias: str) -> None:
         super().__init__(alias)
         self._pubsub: Any = None
+        # Kept as long as the subscription: at its end it closes all connections that it has made.
+        self._client: Any = None
         self._backoff, self._complaint = Backoff(), Complaint()
         self._heard_at = 0.0
-        self._pinged = False
+        self._pinged_at: float | None = None
 
     @classmethod
     def problems(cls, alias: str) -> Iterator[tuple[str, str]]:
@@ -88,11 +90,11 @@ class Redis(Transport):
     def due_at(self) -> float:
         if self._pubsub is None:
             return self._backoff.until
-        return self._heard_at + (2 if self._pinged else 1) * PING_AFTER
+        return (self._pinged_at or self._heard_at) + PING_AFTER
 
     def close(self) -> None:
         if self._pubsub is not None:
-            pubsub, self._pubsub = self._pubsub, None
+            pubsub, self._pubsub, self._client = self._pubsub, None, None
             with suppress(Exception):
                 pubsub.close()
                 pubsub.connection_pool.disconnect()
@@ -113,7 +115,8 @@ class Redis(Transport):
                 pubsub.close()
             self._lose(error)
             return False
-        self._pubsub, self._heard_at, self._pinged = pubsub, monotonic(), False
+        self._client, self._pubsub = client, pubsub
+        self._heard_at, self._pinged_at = monotonic(), None
         if self._complaint.is_over():
             log.info("Redis can be reached again; changes arrive at once.")
         self.error = None
@@ -130,16 +133,17 @@ class Redis(Transport):
     def _drain(self) -> bool:
         published = False
         while (message := self._pubsub.get_message(timeout=0)) is not None:
-            self._heard_at, self._pinged = monotonic(), False
+            self._heard_at, self._pinged_at = monotonic(), None
             published |= message["type"] == "message"
         if self.fileno() is None:
             raise ConnectionError("Redis has closed the connection.")
-        silence = monotonic() - self._heard_at
-        if silence >= 2 * PING_AFTER and self._pinged:
-            raise TimeoutError(f"Redis has not answered for {silence:.0f} seconds.")
-        if silence >= PING_AFTER and not self._pinged:
+        now = monotonic()
+        if self._pinged_at is None and now - self._heard_at >= PING_AFTER:
             self._pubsub.ping()
-            self._pinged = True
+            self._pinged_at = now
+        # From the question on, for this process may itself have been stopped before.
+        if self._pinged_at is not None and now - self._pinged_at >= PING_AFTER:
+            raise TimeoutError(f"Redis has not answered for {now - self._heard_at:.0f} seconds.")
         return published
 
     @classmethod
