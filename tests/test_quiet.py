@@ -76,9 +76,12 @@ STOPPED_AND_POLLED = Fault("stop", POLL, POLL + ROOM)
 #: The end of a connection to be told by shows at once, and its successor begins with a look, after
 #: pauses of up to LONGEST; the poll finds out about one that is only read through.
 KILLED = Fault("kill", NEVER, LONGEST + ROOM)
-RESTARTED = Fault("restart", NEVER, LONGEST + ROOM)
 KILLED_AND_POLLED = Fault("kill", POLL, POLL + LONGEST + ROOM)
-RESTARTED_AND_POLLED = Fault("restart", POLL, POLL + LONGEST + ROOM)
+
+#: The same; and who connects just before the server goes is heard by nobody any more, which libpq
+#: is given 5 s to find out.
+RESTARTED = Fault("restart", NEVER, 5 + LONGEST + ROOM)
+RESTARTED_AND_POLLED = Fault("restart", POLL, POLL + 5 + LONGEST + ROOM)
 
 #: The poll's look gets no answer for DEADLINE, nor does what else was under way; or, if it was to
 #: connect, within the 5 s that libpq is given for that. Then comes another connection.
