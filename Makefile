@@ -30,7 +30,7 @@ soak: $(READY) ## Strike 1,000 times with each fault, and write for 60 s each wa
 		$(BIN)/python -m pytest -v tests/test_quiet.py tests/test_history.py $(ARGS)
 
 screenshots: $(READY) ## Take the pictures in docs/images anew
-	SITECONFIG_SCREENSHOTS=1 $(BIN)/python -m pytest -k picture tests/test_browser.py $(ARGS)
+	SITECONFIG_SCREENSHOTS=1 $(BIN)/python -m pytest tests/test_pictures.py $(ARGS)
 
 check: $(READY) ## Check style, types, imports and migrations
 	$(BIN)/ruff check

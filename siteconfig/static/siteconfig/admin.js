@@ -7,6 +7,7 @@ document.addEventListener("DOMContentLoaded", () => {
   const rows = [...document.querySelectorAll(".siteconfig-row[data-setting]")];
   if (rows.length) {
     findSettings(rows);
+    showFirstError(rows);
   }
   if (bar) {
     markEdits(bar.closest("form"), rows, bar);
@@ -51,7 +52,7 @@ function findSettings(rows) {
     } else if (event.key === "Enter") {
       event.preventDefault(); // which would save
       const first = rows.find((row) => !row.classList.contains("siteconfig-hidden"));
-      first?.querySelector("input:not([type=hidden]), select, textarea")?.focus();
+      controlOf(first)?.focus();
     }
   });
   document.addEventListener("keydown", (event) => {
@@ -70,10 +71,22 @@ function textOf(row) {
   return `${name} ${name.replaceAll("_", " ")} ${label} ${help}`.toLowerCase();
 }
 
+function showFirstError(rows) {
+  const row = rows.find((one) => one.classList.contains("errors"));
+  if (row) {
+    controlOf(row)?.focus({ preventScroll: true });
+    row.scrollIntoView({ block: "center" });
+  }
+}
+
+function controlOf(row) {
+  return row?.querySelector("input:not([type=hidden]), select, textarea");
+}
+
 function markEdits(form, rows, bar) {
   const output = bar.querySelector(".siteconfig-count");
-  // What the server has found to be edited, when it has sent the page back, is not for us to undo.
-  const sentBack = new Set(rows.filter((row) => "edited" in row.dataset));
+  // What the server has found to be edited, or wrong, when it has sent the page back, is not for us to undo.
+  const sentBack = new Set(rows.filter((row) => "edited" in row.dataset || row.classList.contains("errors")));
   let isSending = false;
 
   const mark = () => {
