@@ -21,6 +21,7 @@ function findSettings(rows) {
   const onlyChanged = tools.querySelector(".siteconfig-only-changed");
   const found = tools.querySelector(".siteconfig-found");
   const texts = new Map(rows.map((row) => [row, textOf(row)]));
+  const opened = new Set(); // which will be closed again
 
   const show = () => {
     const words = query.value.toLowerCase().split(/\s+/).filter(Boolean);
@@ -36,8 +37,12 @@ function findSettings(rows) {
       const isEmpty = !section.querySelector(".siteconfig-row:not(.siteconfig-hidden)");
       section.classList.toggle("siteconfig-hidden", narrowed && isEmpty);
       const details = section.querySelector("details");
-      if (details && narrowed && !isEmpty) {
+      if (details && narrowed && !isEmpty && !details.open) {
         details.open = true;
+        opened.add(details);
+      } else if (opened.has(details) && !narrowed && !details.querySelector("[data-edited]")) {
+        details.open = false;
+        opened.delete(details);
       }
     }
     found.textContent = count ? "" : found.dataset.none;
