@@ -25,9 +25,9 @@ run: $(READY) ## Serve the reference site on 127.0.0.1:PORT; the first time, pri
 test: $(READY) ## Run the tests, in random order; ARGS go to pytest
 	$(BIN)/python -m pytest $(ARGS)
 
-soak: $(READY) ## Strike 1,000 times with each fault, and write for 60 s each way (half an hour)
-	SITECONFIG_TEST_TRIALS=1000 SITECONFIG_TEST_STRESS=60 \
-		$(BIN)/python -m pytest -v tests/test_quiet.py tests/test_history.py $(ARGS)
+soak: $(READY) ## Faults 1,000 times each, writes for 60 s each way, 2,000 inputs of each kind (an hour)
+	SITECONFIG_TEST_TRIALS=1000 SITECONFIG_TEST_STRESS=60 SITECONFIG_TEST_EXAMPLES=2000 \
+		$(BIN)/python -m pytest -v tests/test_quiet.py tests/test_history.py tests/test_input.py $(ARGS)
 
 screenshots: $(READY) ## Take the pictures in docs/images anew
 	SITECONFIG_SCREENSHOTS=1 $(BIN)/python -m pytest tests/test_pictures.py $(ARGS)

@@ -12,7 +12,6 @@ from django.db import Error as DatabaseError
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
 from django.template.response import TemplateResponse
 from django.urls import reverse
-from django.utils.functional import SimpleLazyObject
 from django.utils.text import capfirst
 from django.utils.timezone import now
 from django.utils.translation import gettext, ngettext
@@ -38,6 +37,7 @@ if TYPE_CHECKING:
     from siteconfig.forms import About
     from siteconfig.models import ConfigChange, ConfigModel
     from siteconfig.pins import Pin
+    from siteconfig.snapshot import Snapshot
 
 #: What the page is asked to begin with: to undo one change, or to go back to what was after it.
 UNDO, RESTORE = "_undo", "_restore"
@@ -176,7 +176,7 @@ class ConfigAdmin(SingletonModelAdmin):
         known = {"refusal": getattr(request, "siteconfig_refusal", None)}
         if (change_to := self._change_to_go_back_to(request)) is not None:
             record, way = change_to
-            known["proposal"] = GOING_BACK[way](record, obj._read, self.model)
+            known["proposal"] = GOING_BACK[way](record, obj.read_as(), self.model)
         return type(form.__name__, (form,), known)
 
     def _change_to_go_back_to(self, request: HttpRequest) -> tuple[ConfigChange, str] | None:
@@ -214,7 +214,6 @@ class ConfigAdmin(SingletonModelAdmin):
             "skip_object_list_page": True,
             # There is nothing else to go on to: one button, and it stays on the page.
             "show_save_and_continue": False,
-            "fleet": SimpleLazyObject(self._fleet),  # not asked for after a save
             **(extra_context or {}),
         }
         reason = request.POST.get(REASON, "").strip()
@@ -278,6 +277,7 @@ class ConfigAdmin(SingletonModelAdmin):
             "reason": request.POST.get(REASON, "") or _reason_of(change_to),
             "can_edit": bool(form.fields),
             "history_url": self._url("history") if may_see_history else None,
+            "fleet": self._fleet(form.row),
         }
         for name, pin in ConfigManager(self.model)._pins().items():
             setattr(obj, name, pin.value)
@@ -374,14 +374,14 @@ class ConfigAdmin(SingletonModelAdmin):
         request.current_app = self.admin_site.name
         return TemplateResponse(request, self.object_history_template, context)
 
-    def _fleet(self) -> Report | None:
+    def _fleet(self, row: Snapshot) -> Report | None:
         """Which processes have read the settings as they are; None: it cannot be told."""
         # Right after a change the others are about to read it, too: a page that then names most
         # of them as being behind would be of no use.
         age = self._held_for()
         patience = FLEET_PATIENCE if age is not None and age < JUST_NOW else 0.0
         try:
-            return report(self.model, patience)
+            return report(self.model, patience, row)
         except DatabaseError:
             return None  # the table may be missing, before migrate
 

@@ -17,12 +17,16 @@ class Backoff:
     the same moment do not come back together. After an outage the pause left is, on average,
     half as long as the outage was.
 
+    Args:
+        patience: how many times 30 s the longest pause is.
+
     Attributes:
         failures: how many there were since the last success.
         until: the end of the pause, by the clock ``monotonic``.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, patience: float = 1) -> None:
+        self.patience = patience
         self.reset()
 
     def is_over(self) -> bool:
@@ -31,7 +35,7 @@ class Backoff:
 
     def failed(self) -> None:
         """It has failed again: pause."""
-        longest = min(LONGEST, FIRST * 2 ** min(self.failures, 20))
+        longest = min(self.patience * LONGEST, FIRST * 2 ** min(self.failures, 20))
         self.until = monotonic() + random.uniform(0, longest)  # noqa: S311 - guards nothing
         self.failures += 1
 

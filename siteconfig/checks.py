@@ -38,6 +38,7 @@ def register() -> None:
         check_solo_cache,
         check_transport,
         check_pins,
+        check_intervals,
     ):
         register_check(Tags.compatibility)(check)
     register_check(Tags.security)(check_secret_keys)
@@ -211,6 +212,21 @@ def check_pins(**kwargs: Any) -> list[CheckMessage]:
     ]
 
 
+def check_intervals(**kwargs: Any) -> list[CheckMessage]:
+    """The row is looked at more often than ``health/`` asks for."""
+    poll, limit = conf.conf.POLL_INTERVAL, conf.conf.MAX_STALENESS
+    if not (isinstance(poll, int | float) and isinstance(limit, int | float) and poll > limit):
+        return []
+    return [
+        Warning(
+            f"SITECONFIG['POLL_INTERVAL'] is {poll}, and more than SITECONFIG['MAX_STALENESS'], "
+            f"{limit}: between two polls health/ answers 503, though all is well.",
+            hint="Make MAX_STALENESS several times as long as POLL_INTERVAL, or None.",
+            id="siteconfig.W021",
+        )
+    ]
+
+
 def check_secret_keys(**kwargs: Any) -> list[CheckMessage]:
     """Secrets can be sealed and opened, if a config model has any."""
     if crypto.has_keys():
@@ -315,11 +331,11 @@ RESERVED = {*dir(ConfigManager), *dir(Snapshot), "version"}
 def check_field(field: models.Field[Any, Any]) -> Iterator[CheckMessage]:
     if isinstance(field, SecretField):
         yield from check_secret_field(field)
-    if field.attname in RESERVED:
+    for name in {field.attname, field.name} & RESERVED:
         yield Error(
-            f"A setting cannot be called {field.attname!r}: ConfigManager and Snapshot have an "
+            f"A setting cannot be called {name!r}: ConfigManager and Snapshot have an "
             f"attribute of that name.",
-            hint=f"Rename the field, for example to '{field.attname}_setting'.",
+            hint=f"Rename the field, for example to '{name}_setting'.",
             obj=field,
             id="siteconfig.E007",
         )

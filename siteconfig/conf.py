@@ -19,7 +19,8 @@ class Conf:
     """Every key of ``SITECONFIG``, its type and its default."""
 
     FLEET: bool = True
-    """Note in the database which processes there are, and what each has read."""
+    """Note in the database which processes there are, and what each has read; on SQLite only where
+    transactions begin as ``IMMEDIATE`` or ``EXCLUSIVE``."""
 
     HISTORY: bool = True
     """Record who changed which setting, when, from what to what."""

@@ -52,7 +52,7 @@ from siteconfig.signals import config_changed, settings_read, write_committed
 from siteconfig.snapshot import HOW_TO_SET, Snapshot, by_name, freeze, same
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
     from django.db.backends.base.base import BaseDatabaseWrapper
 
@@ -85,6 +85,8 @@ class Watch:
     """How changes arrive now: ``"poll"``, ``"postgres"`` or ``"redis"``."""
     error: str | None = None
     """Why they do not arrive as they should; None: they do."""
+    wake: Callable[[], object] | None = None
+    """To be called when this process has published something by itself."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -186,7 +188,8 @@ class _State:
     defaults: Snapshot | None = None
     """What there is as long as nothing has been read: of the file, or the fields' defaults."""
     told: Snapshot | None = None
-    """What the receivers of ``config_changed`` know; None: nobody has been told anything."""
+    """What the receivers of ``config_changed`` take for the state; None: nobody has been told, or
+    given, anything."""
     changes: deque[tuple[Snapshot, Snapshot]] = field(default_factory=deque)
     """Published, and not told yet: (old, new)."""
     telling: bool = False
@@ -452,7 +455,7 @@ class ConfigManager:
             except Exception as error:  # noqa: BLE001 - a read of a setting never fails
                 if previous is None:
                     self._note_failure(error)
-                return previous or self._last_known()
+                return previous or self._fall_back()
             write.view, write.view_at = view, now
             Held.mark = object()
         return write.view
@@ -476,7 +479,7 @@ class ConfigManager:
                     own = state.read_under_way = Event()
                     generation = state.generation
             if given_up:
-                return self._last_known()
+                return self._fall_back()
             if others is not None:
                 others.wait(deadline - monotonic())
                 continue
@@ -490,7 +493,7 @@ class ConfigManager:
                 if state.generation == generation:  # else somebody knows better by now
                     is_away = isinstance(error, DatabaseError | TimeoutError)
                     self._note_failure(error, pause=RETRY_INTERVAL if is_away else 0.0)
-                return self._last_known()
+                return self._fall_back()
             finally:
                 with state.lock:
                     if state.read_under_way is own:
@@ -557,6 +560,17 @@ class ConfigManager:
             yield
         finally:
             reading.active = before
+
+    def _fall_back(self) -> Snapshot:
+        """What a reader is given while the row cannot be read; what replaces it will be told."""
+        state = self._state
+        view = self._last_known()
+        with state.lock:
+            if state.committed is not None:
+                return state.committed
+            if state.told is None:
+                state.told = view
+        return view
 
     def _last_known(self) -> Snapshot:
         state = self._state
@@ -664,6 +678,9 @@ class ConfigManager:
     def _follow_up(self, snapshot: Snapshot, *, aside: bool = False) -> None:
         """What is to be done once ``snapshot`` is held for all."""
         self._model().keep(snapshot)
+        watch = self._state.watch
+        if not aside and watch is not None and watch.wake is not None:
+            watch.wake()
         self._tell(aside=aside)
 
     # Called by watcher.py
@@ -676,8 +693,8 @@ class ConfigManager:
             if watch is None:
                 state.retry_at = 0.0
 
-    def _compare(self, reader: RowReader) -> bool:
-        """Look at the row, and take over what differs from what is held; whether it did.
+    def _compare(self, reader: RowReader) -> None:
+        """Look at the row, and take over what differs from what is held.
 
         The row itself is compared, as it is stored: that shows every kind of write, whoever
         made it and whatever it did to ``version``.
@@ -695,7 +712,7 @@ class ConfigManager:
                     stored = reader.stored()
                     if current is not None and same(current._stored, stored):
                         state.seen_at = monotonic()
-                        return False
+                        return
                     snapshot = reader.snapshot(stored, held)
             except BaseException as error:
                 # The watcher tries again by itself, and so spares the readers.
@@ -704,11 +721,7 @@ class ConfigManager:
             if self._publish(snapshot, generation):
                 self._report_unreadable(snapshot, held)
                 self._follow_up(snapshot, aside=True)
-                return True
-
-    def _still_current(self) -> None:
-        """The row cannot have changed since the last look at it."""
-        self._state.seen_at = monotonic()
+                return
 
     # Called by receivers.py and testing.py
 
@@ -766,8 +779,8 @@ class ConfigManager:
     def _override(self, values: Mapping[str, Any]) -> Mapping[str, Any]:
         """Let every reader see these values until ``_restore``, which takes what is returned."""
         model = self._model()
-        values = model.masked(values)
-        layer = {model.setting_name(name): freeze(value) for name, value in values.items()}
+        values = model.by_setting(model.masked(values))
+        layer = {name: freeze(value) for name, value in values.items()}
         with self._state.lock:
             self._state.overrides += (layer,)
             self._settle()
@@ -935,6 +948,16 @@ def _after_fork() -> None:
 
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_after_fork)
+
+
+def watch_again() -> None:
+    """Have the managers that somebody has read kept up to date, where nothing does so yet.
+
+    Else the next read would, but one of a value that is in memory asks for nothing.
+    """
+    for manager in list(_managers.values()):
+        if manager._state.asked and manager._state.watch is None:
+            settings_read.send(manager._model())
 
 
 class Held:

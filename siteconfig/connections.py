@@ -8,7 +8,8 @@ import selectors
 from concurrent.futures import Future
 from contextlib import suppress
 from contextvars import ContextVar
-from functools import partial
+from functools import cache, partial
+from pathlib import Path
 from threading import Thread
 from time import monotonic
 from typing import TYPE_CHECKING, Any, TypeVar, cast
@@ -249,7 +250,8 @@ def own_connection(alias: str, settings_alias: str | None = None) -> BaseDatabas
     """A connection to the database ``alias`` that is nobody else's, not open yet.
 
     It commits each statement, belongs to no pool, and gives up on a database that does not
-    answer.
+    answer. It makes no SQLite file, and logs no statements: Django does with ``DEBUG``, and there
+    is no end of them in a background thread.
 
     Args:
         alias: what the connection is to be called.
@@ -263,11 +265,29 @@ def own_connection(alias: str, settings_alias: str | None = None) -> BaseDatabas
         options = {**POSTGRES_OPTIONS, **options}
     elif vendor == "sqlite":
         options["timeout"] = min(options.get("timeout", DEADLINE), DEADLINE)
+        settings["NAME"] = _of_existing_file(settings["NAME"])
     settings |= {"OPTIONS": options, "AUTOCOMMIT": True, "ATOMIC_REQUESTS": False}
-    connection: BaseDatabaseWrapper = backend.DatabaseWrapper(settings, alias)
+    connection: BaseDatabaseWrapper = _silent(backend.DatabaseWrapper)(settings, alias)
     if vendor == "postgresql":
         _limit_waiting(connection)
     return connection
+
+
+@cache
+def _silent(wrapper: type[BaseDatabaseWrapper]) -> type[BaseDatabaseWrapper]:
+    # A property of Django's, which no instance can have otherwise.
+    return type(wrapper.__name__, (wrapper,), {"queries_logged": False})
+
+
+def _of_existing_file(name: Any) -> str:
+    """The name by which SQLite opens a database if it is there, and makes none.
+
+    Where the file has been moved away, an empty one in its place would be in the way of it.
+    """
+    text = str(name)
+    if text.startswith("file:") or text == ":memory:":
+        return text
+    return f"{Path(text).absolute().as_uri()}?mode=rw"
 
 
 #: Seconds that a database is given to answer. A half-open connection, whose other end is gone

@@ -56,16 +56,20 @@ class ConfigBoundField(forms.BoundField):
             shown = super().value()
         except (ValueError, RecursionError):  # JSON that Python does not read
             shown = self.data
-        if isinstance(shown, str):
-            # A page cannot hold half a surrogate pair. In JSON this is how it was written.
-            shown = shown.encode(errors="backslashreplace").decode()
-        return shown
+        return list(map(displayable, shown)) if isinstance(shown, list) else displayable(shown)
 
     def _has_changed(self) -> bool:
         try:
             return bool(super()._has_changed())  # type: ignore[misc] # missing in the stubs
         except (ValueError, ArithmeticError, RecursionError):
             return True
+
+
+def displayable(value: Any) -> Any:
+    """``value`` without half surrogate pairs, which no page can hold; JSON has them like this."""
+    if isinstance(value, str):
+        return value.encode(errors="backslashreplace").decode()
+    return value
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +97,8 @@ class ConfigForm(ConfigModelForm):
         refusal: why the database has refused what was given.
         changes: what would be saved, as a record of the history has it.
         conflicts: by setting, where the reader is to choose.
+        row: what is stored. If it is to be saved what ``locked_row()`` has read, in the same
+            transaction: what somebody else saves in between would else go unnoticed.
     """
 
     bound_field_class = ConfigBoundField
@@ -104,6 +110,7 @@ class ConfigForm(ConfigModelForm):
         self.changes: dict[str, dict[str, Any]] = {}
         self.conflicts: dict[str, Conflict] = {}
         self.model: type[ConfigModel] = self._meta.model
+        self.row = self.instance.read_as()
         for setting in self.model._meta.concrete_fields:
             if setting.name in self.fields:
                 field = self.fields[setting.name]
@@ -111,16 +118,6 @@ class ConfigForm(ConfigModelForm):
                 field.clean = partial(cleaned, setting, field.clean)  # type: ignore[method-assign]
         if self.proposal is not None and not self.is_bound:
             self._propose(self.proposal)
-
-    @property
-    def row(self) -> Snapshot:
-        """What is stored now."""
-        if self.instance._read is None:
-            raise TypeError(
-                "A ConfigForm edits what ConfigModel.readable_row() or locked_row() gives: it "
-                "needs to know what is stored."
-            )
-        return self.instance._read
 
     @property
     def is_preview(self) -> bool:
@@ -325,8 +322,9 @@ def cleaned(
     except (ValueError, ArithmeticError, RecursionError) as error:
         # A number or a nesting without end.
         raise ValidationError(gettext("This is no valid value."), code="invalid") from error
-    is_file_kept = value is None and isinstance(setting, models.FileField)
-    if not is_file_kept and not isinstance(value, models.Model):
+    # Of a file nothing stands for the one there is, and False for none any more.
+    is_no_upload = isinstance(setting, models.FileField) and not value
+    if not is_no_upload and not isinstance(value, models.Model):
         check_storable(setting, value)
     return value
 

@@ -5,12 +5,13 @@ from __future__ import annotations
 import copy
 import logging
 from contextlib import closing, contextmanager
-from datetime import date, datetime, time
+from datetime import UTC, date, datetime, time
 from decimal import Decimal
 from enum import Enum
 from typing import TYPE_CHECKING, Any, ClassVar, NoReturn, Self, TypeVar, cast
 
 from django.apps import apps
+from django.conf import settings
 from django.core.exceptions import ValidationError
 from django.core.files import File
 from django.core.validators import MaxValueValidator, MinValueValidator
@@ -185,6 +186,18 @@ class ConfigModel(SingletonModel):
             for name, value in values.items()
         }
 
+    @classmethod
+    def by_setting(cls, values: Mapping[str, Any]) -> dict[str, Any]:
+        """``values``, by name in any case, by the settings' own names; of each object its key."""
+        fields = cls.setting_fields()
+        named = {cls.setting_name(name): value for name, value in values.items()}
+        return {
+            name: key_of(fields[name], value)
+            if name in fields and isinstance(value, models.Model)
+            else value
+            for name, value in named.items()
+        }
+
     @staticmethod
     def _is_plain(value: Any) -> bool:
         return isinstance(value, str | int | float | Decimal) and not isinstance(value, Secret)
@@ -290,6 +303,13 @@ class ConfigModel(SingletonModel):
         Not by the ORM, which one unreadable value stops: it is then as the settings have it.
         """
         return cls._from_snapshot(cls.read(transaction.get_connection(using)), using)
+
+    def read_as(self) -> Snapshot:
+        """What the row said when this instance was made of it."""
+        if self._read is None:
+            values = {name: self.__dict__[name] for name in self.setting_fields()}
+            self._read = Snapshot(self._meta.label, values)
+        return self._read
 
     def take_locked(self) -> Snapshot | None:
         """What the row said when it was locked; None: it was not, or has been written since."""
@@ -503,24 +523,26 @@ def converted(field: models.Field[Any, Any], value: Any) -> Any:
     if isinstance(field, ExtraField):
         validate_json_object(value)  # a field that may be blank does not validate []
     try:
-        value = field.to_python(in_current_timezone(field, value))
+        value = with_zone(field, field.to_python(with_zone(field, value)))
     except (TypeError, ValueError, ArithmeticError) as error:
         raise refused from error
-    value = in_current_timezone(field, value)
     check_storable(field, value)
     return value
 
 
-def in_current_timezone(field: models.Field[Any, Any], value: Any) -> Any:
-    """``value``, as a form takes it if it is a moment without a time zone, or a day.
+def with_zone(field: models.Field[Any, Any], value: Any) -> Any:
+    """``value``, in UTC if it is a moment; one that says no time zone is of the current one.
+
+    In UTC, for Python takes no moment at a change of the clock for equal to one of another zone.
 
     Raises:
-        ValidationError: in that time zone there is no such moment, or there are two.
+        ValidationError: in the current time zone there is no such moment, or there are two.
     """
     if not isinstance(field, models.DateTimeField) or not isinstance(value, date):
         return value
     moment = value if isinstance(value, datetime) else datetime.combine(value, time.min)
-    return from_current_timezone(moment)
+    moment = from_current_timezone(moment)  # as a form does
+    return moment.astimezone(UTC) if settings.USE_TZ else moment
 
 
 def key_of(field: models.Field[Any, Any], related: models.Model) -> Any:

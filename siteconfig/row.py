@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from django.db import models
+from django.db import DataError, models
 
 from siteconfig.fields import ROW_ID, ExtraField, SecretField
 from siteconfig.secret import Secret, unreadable_secrets
 from siteconfig.snapshot import Snapshot, freeze, same
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from django.db.backends.base.base import BaseDatabaseWrapper
     from django.db.backends.utils import CursorWrapper
 
@@ -18,6 +20,12 @@ if TYPE_CHECKING:
 
     #: What the database gives for each column, before any field has looked at it. None: no row.
     Stored = tuple[Any, ...] | None
+
+
+class Undecoded(str):
+    """What is stored, as the database writes it: the driver cannot make a value of it."""
+
+    __slots__ = ()
 
 
 class RowReader:
@@ -40,21 +48,65 @@ class RowReader:
         rows = rows.select_for_update() if for_update else rows
         compiler = rows.query.get_compiler(connection=connection)
         self._sql, self._params = compiler.as_sql()
+        self._names = [sql for _expression, (sql, _params), _alias in compiler.select]
         self._columns: list[Any] = [expression for expression, _sql, _alias in compiler.select]
         self._converters = compiler.get_converters(self._columns)
+        # The columns that are asked for as texts, and what there was at the last look that did.
+        self._texts: list[int] = []
+        self._then: Stored = None
 
     def stored(self) -> Stored:
         """The row as the database gives it; None if there is none.
 
+        A value that the driver cannot read, as psycopg an infinite date, is an ``Undecoded``. It
+        is asked for as such, and not as a value again, until the row changes.
+
         Raises:
             django.db.Error: the database, the table or a column is not there.
         """
+        try:
+            if self._texts and same(now := self._fetch(self._as_texts()), self._then):
+                return now
+            self._texts = []
+            return self._fetch(self._sql)
+        except DataError:
+            self._texts = [n for n in range(len(self._names)) if not self._is_decodable(n)]
+            self._then = self._fetch(self._as_texts())
+            return self._then
+
+    def _fetch(self, sql: str) -> Stored:
         if self._cursor is None:
             self._cursor = self.connection.cursor()
-        self._cursor.execute(self._sql, self._params)
+        self._cursor.execute(sql, self._params)
         # To the end: an SQLite statement that is not at its end goes on holding the database.
         rows = self._cursor.fetchall()
-        return tuple(freeze(value) for value in rows[0]) if rows else None
+        if not rows:
+            return None
+        row = [freeze(value) for value in rows[0]]
+        for n in self._texts:
+            row[n] = None if row[n] is None else Undecoded(row[n])
+        return tuple(row)
+
+    def _as_texts(self) -> str:
+        """The query that asks for the columns ``_texts`` as such; the whole row at one moment."""
+        return self._select(
+            f"CAST({name} AS text)" if n in self._texts else name
+            for n, name in enumerate(self._names)
+        )
+
+    def _is_decodable(self, n: int) -> bool:
+        try:
+            with self.connection.cursor() as cursor:
+                cursor.execute(self._select([self._names[n]]), self._params)
+                cursor.fetchall()
+        except DataError:
+            return False
+        return True
+
+    def _select(self, columns: Iterable[str]) -> str:
+        """The query with other columns."""
+        rest = self._sql.removeprefix(f"SELECT {', '.join(self._names)}")
+        return f"SELECT {', '.join(columns)}{rest}"
 
     def close(self) -> None:
         """Give back what the database keeps for the query; only needed if the connection stays."""
@@ -129,6 +181,8 @@ def checked(field: models.Field[Any, Any], stored: Any, value: Any) -> Any:
         Exception: it does not.
     """
     is_json = isinstance(field, models.JSONField)
+    if isinstance(stored, Undecoded):
+        raise ValueError("The column holds what the driver cannot read.")
     if isinstance(stored, bytes) and isinstance(field, TEXTS):
         raise TypeError("The column of a text holds bytes.")
     if value is None and not field.null and not (is_json and stored is not None):

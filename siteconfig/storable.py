@@ -13,7 +13,9 @@ import re
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
+from django.conf import settings
 from django.core.exceptions import ValidationError
+from django.core.files import File
 from django.db import models
 from django.db.backends.base.operations import BaseDatabaseOperations
 from django.utils.functional import Promise
@@ -141,6 +143,9 @@ def check_text(field: Field, text: str) -> None:
             gettext("Only one line of text is allowed, without marks that turn its direction."),
             "lines",
         )
+    # Of other fields Django checks it.
+    if isinstance(field, models.FileField) and len(text) > (limit := field.max_length or math.inf):
+        raise refused(gettext("Use at most %(limit)s characters."), "max_length", limit=limit)
 
 
 def is_storable_text(text: str) -> bool:
@@ -197,10 +202,10 @@ def check_decimal(field: Field, value: Decimal) -> None:
 # Times
 
 
-def check_moment(field: Field, value: Any) -> None:
-    if isinstance(value, datetime.datetime) and not (
-        FIRST_MOMENT <= value.replace(tzinfo=None) <= LAST_MOMENT
-    ):
+def check_moment(field: Field, value: datetime.datetime) -> None:
+    if value.tzinfo is not None and not settings.USE_TZ:
+        raise refused(gettext("A time has no time zone here."), "time_zone")
+    if not FIRST_MOMENT <= value.replace(tzinfo=None) <= LAST_MOMENT:
         message = gettext("Enter a time between %(first)s and %(last)s.")
         first, last = FIRST_MOMENT.date().isoformat(), LAST_MOMENT.date().isoformat()
         raise refused(message, "out_of_range", first=first, last=last)
@@ -217,9 +222,19 @@ def check_duration(field: Field, value: datetime.timedelta) -> None:
         raise refused(message, "out_of_range", limit=LONGEST_DURATION.days)
 
 
+# Files and bytes
+
+
 def check_file(field: Field, value: Any) -> None:
-    """An upload, of which the database stores the name; False: there is to be none any more."""
-    check_text(field, str(getattr(value, "name", "") or ""))
+    """The database stores its name."""
+    if not isinstance(value, File):
+        raise refused(gettext("This is no valid value."), "invalid")
+    check_text(field, str(value.name or ""))
+
+
+def check_bytes(field: Field, value: Any) -> None:
+    if not isinstance(value, bytes | bytearray | memoryview):
+        raise refused(gettext("This is no valid value."), "invalid")
 
 
 # JSON
@@ -275,4 +290,5 @@ CHECKS: dict[type[Field], Callable[[Any, Any], None]] = {
     models.TimeField: check_time,
     models.DurationField: check_duration,
     models.FileField: check_file,
+    models.BinaryField: check_bytes,
 }

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from django.test.utils import TestContextDecorator
 
-from siteconfig.config_manager import ConfigManager
+from siteconfig.config_manager import ConfigManager, watch_again
 from siteconfig.transports import Asked
 from siteconfig.watcher import watcher
 
@@ -59,11 +59,13 @@ def run_watcher() -> Iterator[None]:
     """Let this process notice changes by others, and announce its own, during a block.
 
     Under a test runner it else does neither: the watcher's connection keeps a test database from
-    being dropped. The next read starts the watcher; the end of the block ends it, and waits for
-    that. For tests that commit: it sees nothing of a ``TestCase``'s open transaction.
+    being dropped. What has been read is watched from now on, else the next read starts the
+    watcher; the end of the block ends it, and waits for that. For tests that commit: it sees
+    nothing of a ``TestCase``'s open transaction.
     """
     before, Asked.by_a_test = Asked.by_a_test, True
     try:
+        watch_again()
         yield
     finally:
         Asked.by_a_test = before

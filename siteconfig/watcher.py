@@ -15,7 +15,7 @@ import selectors
 import socket
 from contextlib import suppress
 from math import inf
-from threading import Event, Lock, RLock, Thread, get_ident
+from threading import Lock, RLock, Thread, get_ident
 from time import monotonic
 from typing import TYPE_CHECKING, Any, cast
 
@@ -31,7 +31,7 @@ from siteconfig.fleet import Member
 from siteconfig.signals import change_noticed
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
+    from collections.abc import Callable, Collection
     from contextlib import AbstractContextManager
 
     from django.db.backends.base.base import BaseDatabaseWrapper
@@ -65,6 +65,9 @@ LONGEST_WAIT = 60.0
 #: about how many processes of a fleet: one would do, and a writer looks, too.
 CHECK_WITHIN, CHECKERS = 1.0, 8
 
+#: Seconds for which a process only polls, where there is nothing else to do.
+LONGEST_DOZE = 5.0
+
 #: Seconds to wait for the thread when the interpreter ends.
 EXIT_PATIENCE = 0.5
 
@@ -78,13 +81,15 @@ class Waker:
 
     def __init__(self) -> None:
         self.is_end = False
-        self._event = Event()
+        self._bell = Lock()  # free: somebody has rung
+        self._bell.acquire()
         self._in, self._out = socket.socketpair()
         self._in.setblocking(False)
         self._out.setblocking(False)
 
     def wake(self) -> None:
-        self._event.set()
+        with suppress(RuntimeError):  # somebody has rung before
+            self._bell.release()
         with suppress(OSError):  # full: it will wake; closed: it has ended
             self._in.send(b"!")
 
@@ -92,13 +97,16 @@ class Waker:
         self.is_end = True
         self.wake()
 
-    def wait(self, seconds: float, others: Collection[int] = ()) -> None:
-        """Until the time is over, somebody wakes it, or one of ``others`` is readable."""
+    def wait(self, seconds: float, others: Collection[int] = ()) -> bool:
+        """Until the time is over, somebody wakes it, or one of ``others`` is readable.
+
+        Returns:
+            Whether somebody has woken it.
+        """
         if others:
             self._select(seconds, others)
-        else:
-            self._event.wait(seconds)  # a fifth of the system calls
-        self._event.clear()
+            return self._bell.acquire(blocking=False)
+        return self._bell.acquire(timeout=seconds)  # a fifth of the system calls
 
     def _select(self, seconds: float, others: Collection[int]) -> None:
         # A new one each time: the number of a closed socket may by now be another one's.
@@ -124,14 +132,17 @@ class Link:
         is_sqlite: the database is a file, and its library part of this process.
     """
 
-    def __init__(self, alias: str, transport: Transport) -> None:
+    def __init__(
+        self, alias: str, transport: Transport, wake: Callable[[], object] | None = None
+    ) -> None:
         self.alias = alias
         self.is_sqlite = connections[alias].vendor == "sqlite"
         self.transport = transport
-        self.watch = Watch(transport.name)
+        self.watch = Watch(transport.name, wake=wake)
         self.subjects: dict[ConfigManager, Subject] = {}
         self._connection: BaseDatabaseWrapper | None = None
         self._backoff = Backoff()
+        self._interval = 0.0
         self._poll_at = self._looked_at = -inf
         self._hint_at = inf  # there is none
 
@@ -142,22 +153,31 @@ class Link:
             manager._watched_by(self.watch)
 
     @property
-    def is_up(self) -> bool:
-        """Whether it has a connection."""
-        return self._connection is not None
+    def connection(self) -> BaseDatabaseWrapper | None:
+        """The one to the database; None: it is down."""
+        return self._connection
 
     def fileno(self) -> int | None:
         """What becomes readable when there may be a hint."""
         return None if self._connection is None else self.transport.fileno()
 
+    @property
+    def poll_at(self) -> float:
+        """When to poll next, by the clock ``monotonic``."""
+        return self._poll_at
+
     def due_at(self) -> float:
-        """When there is something to do, unless a hint comes before; as ``monotonic`` counts."""
+        """When there is something to do, unless a hint comes before; by the same clock."""
+        return min(self._poll_at, self.due_beside_polls_at())
+
+    def due_beside_polls_at(self) -> float:
+        """The same, but for polls that find nothing."""
         if self._backoff.failures:
             return self._backoff.until
-        if self._connection is not None and self.transport.is_pending():
+        if self._connection is None or self.transport.is_pending():
             return -inf
         subjects = (subject.due_at() for subject in self.subjects.values())
-        return min(self._poll_at, self._hint_at, *subjects)
+        return min(self._hint_at, self.transport.due_at(), *subjects)
 
     def tend(self, fleet_size: int) -> None:
         """Do what is due. Never raises, and outlives whatever happens to the connection."""
@@ -167,7 +187,6 @@ class Link:
             self._tend(self._connected(), fleet_size)
             self._backoff.reset()
         except BaseException as error:  # noqa: BLE001 - nobody else would start the thread again
-            self._backoff.failed()
             self._lose(error)
         self.watch.error = self.transport.error
         self.watch.transport = self.transport.name if self.transport.error is None else "poll"
@@ -216,7 +235,24 @@ class Link:
             self.transport.open(connection)
         return True
 
+    def poll(self) -> bool:
+        """Poll; False if there is something to do, by ``tend``. Never raises."""
+        try:
+            if self._connection is None or self.transport.may_have_changed():
+                self._hint_at = -inf
+                return False
+            now = monotonic()
+            for subject in self.subjects.values():
+                if not subject.is_current(now):
+                    return False
+        except BaseException as error:  # noqa: BLE001 - as in tend()
+            self._lose(error)
+            return False
+        self._poll_at = now + self._interval
+        return True
+
     def _lose(self, error: BaseException) -> None:
+        self._backoff.failed()
         log.debug("The connection to the database %r is given up", self.alias, exc_info=error)
         for subject in self.subjects.values():
             subject.manager._note_failure(error, pause=inf)
@@ -231,7 +267,8 @@ class Link:
         is_poll, is_hint = now >= self._poll_at, now >= self._hint_at
         if is_poll:
             interval = conf.POLL_INTERVAL or self.transport.interval()
-            self._poll_at = now + max(SHORTEST_POLL, interval)
+            self._interval = max(SHORTEST_POLL, interval)
+            self._poll_at = now + self._interval
         if is_hint:
             self._hint_at = inf
         if is_hint or is_poll:
@@ -241,7 +278,7 @@ class Link:
             if subject.is_due(is_hint=is_hint, may_have_changed=may_have_changed):
                 subject.look(connection)
             elif is_poll:
-                subject.nothing_has_changed()
+                subject.is_current(now)
             subject.check_history(self.alias, fleet_size)
 
 
@@ -317,9 +354,15 @@ class Subject:
             self._check_backoff.reset()
             self._checked, self._check_at = self._held, inf
 
-    def nothing_has_changed(self) -> None:
-        if not self._backoff.failures:
-            self.manager._still_current()
+    def is_current(self, now: float) -> bool:
+        """Whether no look is due, nothing having been written."""
+        if self._backoff.failures:
+            return now < self._backoff.until
+        state = self.manager._state
+        if self._reader is None or not state.fresh or state.error:
+            return False
+        state.seen_at = now
+        return True
 
 
 class Watcher:
@@ -327,15 +370,17 @@ class Watcher:
 
     Attributes:
         links: by the alias of the database.
+        member: this process's part in the fleet.
     """
 
     def __init__(self) -> None:
         self.links: dict[str, Link] = {}
+        self.member = Member()
         self._lock = Lock()
         self._thread: Thread | None = None
         self._waker: Waker | None = None
         self._is_exit = self._has_complained = False
-        self._inherited: list[dict[str, Link]] = []
+        self._inherited: list[tuple[dict[str, Link], Member]] = []
         # Held while the thread is at work, and while somebody forks.
         self._use = RLock()
         self._forker: int | None = None
@@ -361,10 +406,10 @@ class Watcher:
             self._lock.release()
 
     def _start(self) -> None:
-        self.links, waker = {}, Waker()
+        self.links, self.member, waker = {}, Member(), Waker()
         thread = Thread(
             target=_run,
-            args=(self.links, waker, self._use),
+            args=(self.links, self.member, waker, self._use),
             name="siteconfig-watcher",
             daemon=True,
         )
@@ -399,6 +444,7 @@ class Watcher:
             for link in list(self.links.values()):
                 if link.is_sqlite:
                     link.pause()
+            self.member.before_fork()
 
     def after_fork_in_parent(self) -> None:
         if self._forker == get_ident():
@@ -414,19 +460,21 @@ class Watcher:
             self._waker.close()
         self._thread = self._waker = None
         # Kept, so that nothing closes them: that would end the parent's.
-        self._inherited.append(self.links)
-        self.links = {}
+        self._inherited.append((self.links, self.member))
+        self.links, self.member = {}, Member()
 
 
 # In the thread
 
 
-def _run(links: dict[str, Link], waker: Waker, use: AbstractContextManager[object]) -> None:
-    member, complained_at = Member(), -inf
+def _run(
+    links: dict[str, Link], member: Member, waker: Waker, use: AbstractContextManager[object]
+) -> None:
+    complained_at = -inf
     try:
         while not waker.is_end and transports.in_use():
             try:
-                _round(links, waker, member, use)
+                _round(links, member, waker, use)
             except BaseException:
                 # Nobody would start the thread again, so even what follows must not end it. It
                 # is a fault of ours, to be reported.
@@ -443,22 +491,51 @@ def _run(links: dict[str, Link], waker: Waker, use: AbstractContextManager[objec
 
 
 def _round(
-    links: dict[str, Link], waker: Waker, member: Member, use: AbstractContextManager[object]
+    links: dict[str, Link], member: Member, waker: Waker, use: AbstractContextManager[object]
 ) -> None:
     """Do what is due, and wait for what comes next."""
     with use:
-        _adopt(links)
+        _adopt(links, waker)
         for link in links.values():
             link.tend(member.size)
-        # Not of a link that is down: what is asked through its connection would open it again.
-        managers = [manager for link in links.values() if link.is_up for manager in link.subjects]
-        due_at = min([member.tend(managers)] + [link.due_at() for link in links.values()])
+        # Of a link that is down nothing is known to be current.
+        managers = [
+            manager for link in links.values() if link.connection for manager in link.subjects
+        ]
+        note_at = member.tend(managers, _up(links))
+        due_at = min([note_at, *(link.due_at() for link in links.values())])
         hints = [descriptor for link in links.values() if (descriptor := link.fileno()) is not None]
-    if not waker.is_end:
+        # The one link that there is, if all that it does is to poll.
+        (poller,) = links.values() if len(links) == 1 and not hints else (None,)
+        until = min(note_at, poller.due_beside_polls_at()) if poller else -inf
+    if waker.is_end:
+        return
+    if poller:
+        _doze(poller, waker, use, min(until, monotonic() + LONGEST_DOZE))
+    else:
         waker.wait(min(LONGEST_WAIT, max(0.0, due_at - monotonic())), hints)
 
 
-def _adopt(links: dict[str, Link]) -> None:
+def _doze(link: Link, waker: Waker, use: AbstractContextManager[object], until: float) -> None:
+    """Wait until a wake or something is due, and poll meanwhile as long as that finds nothing.
+
+    This is what an idle process does all the time, ten times a second on SQLite; so each turn is
+    kept to a few steps. What changes without a word is looked at by a round, now and then.
+    """
+    while not waker.wait(max(0.0, min(until, link.poll_at) - monotonic())):
+        if monotonic() >= until:
+            return
+        with use:
+            if not link.poll():
+                return
+
+
+def _up(links: dict[str, Link]) -> dict[str, BaseDatabaseWrapper]:
+    """The connections that there are, by alias."""
+    return {link.alias: link.connection for link in links.values() if link.connection is not None}
+
+
+def _adopt(links: dict[str, Link], waker: Waker) -> None:
     """Take on the managers that have been read since the last time."""
     for manager in list(config_manager._managers.values()):
         state = manager._state
@@ -468,7 +545,9 @@ def _adopt(links: dict[str, Link]) -> None:
                 transport = transports.choose(alias)
                 if transport is None:
                     continue
-                links[alias] = Link(alias, transport(alias))
+                links[alias] = Link(alias, transport(alias), waker.wake)
+                if (why := transports.problem(alias)) is not None:
+                    links[alias].transport.give_up(why)
             links[alias].adopt(manager)
 
 
@@ -477,7 +556,7 @@ def _leave(links: dict[str, Link], member: Member) -> None:
         for manager in link.subjects:
             manager._watched_by(None)
     with suppress(Exception):
-        member.leave()
+        member.leave(_up(links))
     for link in links.values():
         link.close()
     for connection in connections.all(initialized_only=True):

@@ -120,6 +120,10 @@ class TestFields:
             ({"snapshot": models.IntegerField(default=1)}, "siteconfig.E007"),
             ({"settings": models.IntegerField(default=1)}, "siteconfig.E007"),
             ({"items": models.JSONField(default=list)}, "siteconfig.E007"),
+            (
+                {"status": models.ForeignKey("self", models.CASCADE, null=True)},
+                "siteconfig.E007",
+            ),
             ({"limit": models.IntegerField()}, "siteconfig.E008"),
             ({"pause": models.DurationField(default="00:05:00")}, "siteconfig.E009"),
             ({"limit": models.IntegerField(default="many")}, "siteconfig.E009"),

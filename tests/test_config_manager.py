@@ -18,7 +18,15 @@ import siteconfig
 from siteconfig import ConfigManager, Logger, config, config_manager
 from siteconfig.exceptions import UnknownSettingError
 from siteconfig.models import ConfigModel, SiteConfiguration
-from tests.concurrency import PATIENCE, Failpoint, Started, after_each_read, in_child, in_thread
+from tests.concurrency import (
+    PATIENCE,
+    Changes,
+    Failpoint,
+    Started,
+    after_each_read,
+    in_child,
+    in_thread,
+)
 from tests.testapp.models import Note, ShopConfig
 
 if TYPE_CHECKING:
@@ -296,6 +304,22 @@ class TestG8NeverFails:
         assert config.timeout == 45
         assert config.status().source == "row"
         assert config.status().last_error == "OperationalError: server closed the connection"
+
+    @pytest.mark.django_db(transaction=True)
+    @pytest.mark.parametrize("is_served", [True, False])
+    def test_what_replaces_the_defaults_is_told_if_they_were_served(
+        self, monkeypatch: pytest.MonkeyPatch, changes: Changes, *, is_served: bool
+    ) -> None:
+        """Receivers may have acted on them, as those that configure something at the start."""
+        raw_sql("UPDATE siteconfig_siteconfiguration SET timeout = 45")
+        with monkeypatch.context() as away:
+            away.setattr(ConfigModel, "read", failing_read)
+            if is_served:
+                assert config.timeout == 30
+            else:
+                config._note_failure(OperationalError())  # as the watcher does, for the log
+        config.reload()
+        assert changes.timeouts == ([(30, 45)] if is_served else [])
 
     def test_while_the_database_is_down_it_is_not_asked_at_each_read(
         self,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -9,6 +10,7 @@ from django.db import connections, transaction
 from django.test import override_settings
 
 from siteconfig import config
+from siteconfig.connections import own_connection
 from siteconfig.models import SiteConfiguration
 from tests.concurrency import in_thread, python
 
@@ -96,6 +98,7 @@ logging.basicConfig()
 import django
 django.setup()
 from siteconfig import config
+from siteconfig.connections import own_connection
 TIMEOUT = config.timeout
 assert TIMEOUT == 30
 assert config.status().source == "default"
@@ -114,6 +117,7 @@ logging.basicConfig()
 import django
 django.setup()
 from siteconfig import config
+from siteconfig.connections import own_connection
 assert [config.timeout, config.get_setting("RETRY_COUNT"), config.snapshot().site_name] == [
     30, 3, "My site"]
 assert "unable to open database file" in config.status().last_error
@@ -193,6 +197,18 @@ class TestWithoutADatabase:
         lines = "SITECONFIG_MODEL = 'testapp.ShopConfig'"
         printed = python(SWAPPED, **settings_module(tmp_path, "new.sqlite3", lines))
         assert "SITECONFIG_MODEL replaces it by testapp.ShopConfig" in printed
+
+
+@pytest.mark.django_db(transaction=True)
+def test_our_own_connections_log_no_statements(settings: Any, caplog: Any) -> None:
+    """With DEBUG Django would log all that the background thread asks."""
+    settings.DEBUG = True
+    with caplog.at_level("DEBUG", "django.db.backends"), closing(own_connection("default")) as own:
+        with own.cursor() as cursor:
+            cursor.execute("SELECT 1")
+        own.set_autocommit(False)
+        own.commit()
+    assert (caplog.records, list(own.queries_log)) == ([], [])
 
 
 @pytest.mark.django_db(transaction=True)

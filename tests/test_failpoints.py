@@ -20,20 +20,22 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from django.core.management import call_command
-from django.db import OperationalError, connection, connections, transaction
+from django.db import OperationalError, ProgrammingError, connection, connections, transaction
 from django.db.utils import ConnectionHandler
+from django.test.utils import CaptureQueriesContext
 
 from siteconfig import backoff, config, transports
 from siteconfig import connections as own_connections
 from siteconfig import watcher as watcher_module
 from siteconfig.config_manager import ConfigManager
 from siteconfig.fleet import Member, report
-from siteconfig.models import SiteConfiguration
+from siteconfig.models import ConfigProcess, SiteConfiguration
 from siteconfig.row import RowReader
 from siteconfig.testing import run_watcher
 from siteconfig.transports import postgres as postgres_transport
 from siteconfig.transports import redis as redis_transport
 from siteconfig.transports.base import CHANNEL
+from siteconfig.transports.polling import SQLitePolling
 from siteconfig.transports.postgres import Postgres as PostgresTransport
 from siteconfig.transports.redis import Redis as RedisTransport
 from siteconfig.watcher import Link, watcher
@@ -52,6 +54,7 @@ from tests.elsewhere import (
 from tests.fixtures import needed
 from tests.servers import PgBouncer, Proxy
 from tests.test_receivers import receiving
+from tests.testapp.models import ShopConfig, Warehouse
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -190,10 +193,10 @@ class Stepped:
         self.do(partial(self.link.tend, 1))
 
     def settle(self) -> None:
-        """Do all that is due before the next poll."""
+        """Do all that is due at once."""
         deadline = monotonic() + PATIENCE
         self.step()
-        while (left := self.link.due_at() - monotonic()) < NEVER / 2:
+        while (left := self.link.due_at() - monotonic()) < 1:
             assert monotonic() < deadline
             sleep(max(0.0, left))
             self.step()
@@ -319,12 +322,7 @@ class TestListenAndRead:
             if order.endswith("told"):
                 elsewhere.commit(45)
             pause.released.set()
-
-            def is_held_after_a_wake() -> bool:
-                watcher.ensure(SiteConfiguration)  # Redis is tried again at each turn
-                return held() == 45
-
-            wait_until(is_held_after_a_wake)
+            arrives(45)
 
     @through("postgres")
     def test_a_hint_that_comes_with_the_answer_of_a_look(
@@ -394,6 +392,104 @@ class TestPoll:
             for value in (45, 46):
                 elsewhere.write(value)
                 arrives(value)
+
+    @through("poll")
+    def test_a_write_of_this_process_is_noted_at_once(
+        self, elsewhere: Elsewhere, settings: Settings
+    ) -> None:
+        """In the fleet view, though the watcher learns nothing new by it."""
+        settings.SITECONFIG = {**settings.SITECONFIG, "FLEET": True}
+        with run_watcher():
+            begin()
+            wait_until(lambda: report(SiteConfiguration).live == 1)
+            config.set_setting("timeout", 45)
+            wait_until(lambda: report(SiteConfiguration).live == 1)
+
+    @through(ON_SQLITE)
+    def test_polls_that_find_nothing(self, elsewhere: Elsewhere, settings: Settings) -> None:
+        """They ask whether anything was written, and do no more; what is read stays current."""
+        settings.SITECONFIG = {**settings.SITECONFIG, "POLL_INTERVAL": 0.02}
+        with run_watcher():
+            begin()
+            with (
+                around(SQLitePolling, "may_have_changed") as polls,
+                around(watcher_module, "_round") as rounds,
+            ):
+                wait_until(lambda: len(polls) > 20)
+                assert len(rounds) <= 2
+            age = config.status().age
+            assert age is not None
+            assert age < 1
+            elsewhere.write(45)
+            arrives(45)
+
+
+class TestUndecoded:
+    """What psycopg cannot make a value of spoils its own setting only (G15)."""
+
+    @pytest.fixture
+    def shop(self, on_postgres: Postgres) -> Iterator[ConfigManager]:
+        """A model with a date and a time, in that database."""
+        with connection.schema_editor() as editor:
+            editor.create_model(Warehouse)
+            editor.create_model(ShopConfig)
+        ShopConfig.objects.bulk_create([ShopConfig()])
+        manager = ConfigManager(ShopConfig)
+        manager.reset()
+        yield manager
+        manager.reset()
+        with connection.schema_editor() as editor:
+            editor.delete_model(ShopConfig)
+            editor.delete_model(Warehouse)
+
+    def change(self, elsewhere: Elsewhere, **values: str | None) -> None:
+        columns = ", ".join(f"{name} = %s" for name in values)
+        elsewhere.execute(f"UPDATE testapp_shopconfig SET {columns}", *values.values())
+        elsewhere.announce()
+
+    def sells_in(self, shop: ConfigManager, currency: str) -> bool:
+        return bool(shop.currency == currency)
+
+    @through("postgres")
+    def test_to_a_read(self, elsewhere: Elsewhere, shop: ConfigManager) -> None:
+        """It is reported, and stays at the last known value; a save leaves it as it is stored."""
+        shop.set_setting("opened", "2026-01-02")
+        self.change(elsewhere, opened="infinity", changed="-infinity", currency="CHF")
+        shop.reload()
+        assert (shop.currency, str(shop.opened)) == ("CHF", "2026-01-02")
+        assert shop.status().unreadable == ("changed", "opened")
+        assert shop.status().last_error is None
+        shop.set_setting("low", 2)
+        assert elsewhere.execute("SELECT opened::text FROM testapp_shopconfig") == [("infinity",)]
+
+    @through("postgres")
+    def test_to_many_looks(self, elsewhere: Elsewhere, shop: ConfigManager) -> None:
+        """Which columns they are is found out once: a row that stays as it is costs one query."""
+        self.change(elsewhere, opened="infinity")
+        reader = ShopConfig.reader(connection)
+        first = reader.stored()
+        with around(RowReader, "_fetch") as queries:
+            assert [reader.stored() for _ in range(3)] == [first] * 3
+        assert len(queries) == 3
+
+    @through("postgres")
+    def test_to_the_watcher(self, elsewhere: Elsewhere, shop: ConfigManager) -> None:
+        """It goes on looking, and sees when the value is mended."""
+        with run_watcher():
+            begin()
+            _ = shop.currency
+            wait_until(lambda: shop.status().age is not None)
+            for currency in ("CHF", "USD"):
+                self.change(elsewhere, opened="infinity", currency=currency)
+                wait_until(partial(self.sells_in, shop, currency))
+                assert shop.status().unreadable == ("opened",)
+                assert shop.status().last_error is None
+            self.change(elsewhere, opened="2026-01-02")
+            wait_until(lambda: str(shop.opened) == "2026-01-02")
+            assert shop.status().unreadable == ()
+            self.change(elsewhere, opened=None, changed="infinity")
+            wait_until(lambda: shop.opened is None)
+            assert shop.status().unreadable == ("changed",)
 
 
 class TestLoadAndPublish:
@@ -615,6 +711,70 @@ class TestAnnounce:
                 config.set_setting("timeout", 45)
             assert hear() == LABEL
 
+    @pytest.fixture
+    def nobody_asked(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """It is not known yet whether the server takes notifications."""
+        monkeypatch.setattr(PostgresTransport, "_takers", set())
+        monkeypatch.setattr(PostgresTransport, "_refusals", {})
+
+    @through("postgres")
+    def test_to_a_server_without_notify(
+        self,
+        elsewhere: Elsewhere,
+        link: Link,
+        nobody_asked: None,
+        monkeypatch: pytest.MonkeyPatch,
+        caplog: pytest.LogCaptureFixture,
+    ) -> None:
+        """The writer does not notice, in a transaction or not; it is said once, and tried again."""
+        monkeypatch.setattr(backoff, "FIRST", 0)
+        with monkeypatch.context() as without:
+            without.setattr(
+                postgres_transport,
+                "_notify",
+                lambda connection, label: postgres_transport._execute(connection, "SELECT none()"),
+            )
+            for timeout in (45, 46):
+                config.set_setting("timeout", timeout)
+                with transaction.atomic():
+                    config.set_setting("retry_count", 5)
+                    SiteConfiguration.objects.update(site_name=f"Tea {timeout}")
+        stored = elsewhere.execute(f"SELECT timeout, retry_count, site_name FROM {TABLE}")
+        assert stored == [(46, 5, "Tea 46")]
+        lines = [one.getMessage() for one in caplog.records if one.levelno >= logging.WARNING]
+        assert len(lines) == 1
+        assert "takes no NOTIFY" in lines[0]
+        with heard_by(elsewhere) as hear:
+            config.set_setting("timeout", 47)
+            assert hear() == LABEL
+
+    @through("postgres")
+    def test_costs_one_statement(self, elsewhere: Elsewhere, link: Link) -> None:
+        """Once the server has taken a notification."""
+        config.set_setting("timeout", 45)
+        with transaction.atomic(), CaptureQueriesContext(connection) as queries:
+            transports.announce_write(LABEL, "default")
+        assert len(queries) == 1
+
+    @through("postgres")
+    def test_that_fails_later(
+        self, elsewhere: Elsewhere, link: Link, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """A transaction that is spoilt says so; a write that is committed does not."""
+        monkeypatch.setattr(PostgresTransport, "_takers", {"default"})
+        monkeypatch.setattr(PostgresTransport, "_refusals", {})
+        with monkeypatch.context() as without:
+            without.setattr(
+                postgres_transport,
+                "_notify",
+                lambda connection, label: postgres_transport._execute(connection, "SELECT none()"),
+            )
+            with pytest.raises(ProgrammingError), transaction.atomic():
+                transports.announce_write(LABEL, "default")
+            monkeypatch.setattr(PostgresTransport, "_takers", {"default"})
+            transports.announce_write(LABEL, "default")
+        assert connection.is_usable()
+
     @through("postgres", "redis")
     def test_no_value(self, elsewhere: Elsewhere, link: Link) -> None:
         """Not even the old one."""
@@ -673,6 +833,26 @@ class TestDisconnect:
             wait_until(lambda: report(SiteConfiguration).live == 1)
         assert [one for one in caplog.records if one.levelno >= logging.ERROR] == []
 
+    @through("postgres")
+    def test_a_lock_on_the_fleets_table(
+        self, elsewhere: Elsewhere, on_postgres: Postgres, settings: Settings
+    ) -> None:
+        """As of VACUUM FULL: the settings do not wait for its end, and keep their connection."""
+        settings.SITECONFIG = {**settings.SITECONFIG, "FLEET": True}
+        with run_watcher(), on_postgres.connect(DATABASE) as locking:
+            link = begin()
+            wait_until(lambda: report(SiteConfiguration).live == 1)
+            old = backend_pid(link)
+            locking.execute("BEGIN")
+            locking.execute("LOCK TABLE siteconfig_configprocess IN ACCESS EXCLUSIVE MODE")
+            for value in (45, 46):
+                elsewhere.commit(value)
+                arrives(value)
+            wait_until(lambda: watcher.member._backoff.failures)
+            locking.execute("ROLLBACK")
+            wait_until(lambda: report(SiteConfiguration).live == 1)
+            assert backend_pid(link) == old
+
 
 class TestHalfOpen:
     """A connection whose other end is gone without a word."""
@@ -728,9 +908,42 @@ class TestHalfOpen:
             assert monotonic() - begun < 2 * 0.3 + backoff.FIRST + 5
             proxy.thaw()
 
+    @through("postgres")
+    def test_postgres_without_a_poll(
+        self, elsewhere: Elsewhere, on_postgres: Postgres, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """While nothing else is asked, the server is asked whether it is there."""
+        monkeypatch.setattr(own_connections, "DEADLINE", 0.3)
+        monkeypatch.setattr(postgres_transport, "ASK_AFTER", 0.1)
+        with Proxy(on_postgres.host, on_postgres.port) as proxy, ExitStack() as stack:
+            entry = {**on_postgres.django(DATABASE), "HOST": proxy.host, "PORT": proxy.port}
+            stack.enter_context(default_database(entry))
+            stack.enter_context(run_watcher())
+            begin()
+            proxy.freeze()
+            elsewhere.commit(45)  # which nobody hears
+            arrives(45)
+            proxy.thaw()
+
+    @through("postgres")
+    def test_a_poll_asks_enough(
+        self, elsewhere: Elsewhere, stepped: Stepped, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Whoever looks at the row each second need not ask whether the server is there."""
+        stepped.settle()
+        monkeypatch.setattr(postgres_transport, "ASK_AFTER", NEVER)
+        stepped.link._poll_at = -inf
+        stepped.step()
+        assert stepped.link.transport.due_at() > monotonic() + NEVER / 2
+
     @through("redis")
+    @pytest.mark.parametrize("poll", [0.05, NEVER])
     def test_redis(
-        self, elsewhere: Elsewhere, settings: Settings, monkeypatch: pytest.MonkeyPatch
+        self,
+        elsewhere: Elsewhere,
+        settings: Settings,
+        monkeypatch: pytest.MonkeyPatch,
+        poll: float,
     ) -> None:
         """It is asked whether it is there, given up, and subscribed to anew by a new one."""
         monkeypatch.setattr(redis_transport, "PING_AFTER", 0.1)
@@ -738,7 +951,7 @@ class TestHalfOpen:
         address = elsewhere.client.get_connection_kwargs()
         with Proxy(address["host"], address["port"]) as proxy:
             url = elsewhere.settings["REDIS_URL"].replace(str(address["port"]), str(proxy.port))
-            settings.SITECONFIG = {**settings.SITECONFIG, "REDIS_URL": url, "POLL_INTERVAL": 0.05}
+            settings.SITECONFIG = {**settings.SITECONFIG, "REDIS_URL": url, "POLL_INTERVAL": poll}
             with run_watcher():
                 transport: Any = begin().transport
                 old = transport._pubsub
@@ -747,6 +960,109 @@ class TestHalfOpen:
                 arrives(45)
                 wait_until(lambda: transport._pubsub not in (None, old))
             proxy.thaw()
+
+
+class FleetRouter:
+    """The processes are noted in a database of their own."""
+
+    def db_for_write(self, model: Any, **hints: Any) -> str | None:
+        return "fleet" if model is ConfigProcess else None
+
+    db_for_read = db_for_write
+
+
+class TestFleetElsewhere:
+    """The processes are noted in another database than the settings'."""
+
+    @pytest.fixture
+    def proxy(
+        self,
+        elsewhere: Elsewhere,
+        on_postgres: Postgres,
+        settings: Settings,
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> Iterator[Proxy]:
+        """Before that database."""
+        monkeypatch.setattr(own_connections, "DEADLINE", 0.3)
+        settings.SITECONFIG = {**settings.SITECONFIG, "FLEET": True}
+        settings.DATABASE_ROUTERS = ["tests.test_failpoints.FleetRouter"]
+        elsewhere.execute("DELETE FROM siteconfig_configprocess")
+        with Proxy(on_postgres.host, on_postgres.port) as proxy:
+            entry = on_postgres.django(DATABASE, application_name="fleet")
+            entry |= {"HOST": proxy.host, "PORT": proxy.port}
+            connections.settings["fleet"] = ConnectionHandler({"default": entry}).settings[
+                "default"
+            ]
+            try:
+                yield proxy
+            finally:
+                del connections.settings["fleet"]
+
+    def noted(self, elsewhere: Elsewhere) -> list[int]:
+        """The processes that are."""
+        return [pid for (pid,) in elsewhere.execute("SELECT pid FROM siteconfig_configprocess")]
+
+    def sessions(self, elsewhere: Elsewhere) -> list[int]:
+        """The server's, by which they are."""
+        statement = "SELECT pid FROM pg_stat_activity WHERE application_name = 'fleet'"
+        return [pid for (pid,) in elsewhere.execute(statement)]
+
+    @through("postgres")
+    def test_half_open(self, elsewhere: Elsewhere, proxy: Proxy) -> None:
+        """The connection to it is given up, and replaced; the settings go on arriving."""
+        with run_watcher():
+            begin()
+            wait_until(lambda: self.noted(elsewhere) == [os.getpid()])
+            proxy.freeze()
+            for value in (45, 46):
+                elsewhere.commit(value)
+                arrives(value)
+            proxy.thaw()
+            elsewhere.execute("DELETE FROM siteconfig_configprocess")
+            elsewhere.commit(47)
+            wait_until(lambda: self.noted(elsewhere) == [os.getpid()])
+        assert self.noted(elsewhere) == []
+        wait_until(lambda: self.sessions(elsewhere) == [])
+
+    @through("postgres")
+    def test_a_table_that_is_missing(self, elsewhere: Elsewhere, proxy: Proxy) -> None:
+        """Who asks in a transaction, as under ATOMIC_REQUESTS, can go on with it."""
+        elsewhere.execute("ALTER TABLE siteconfig_configprocess RENAME TO moved")
+        try:
+            with transaction.atomic(), transaction.atomic(using="fleet"):
+                with pytest.raises(ProgrammingError):
+                    report(SiteConfiguration)
+                for alias in ("default", "fleet"):
+                    with connections[alias].cursor() as cursor:
+                        cursor.execute("SELECT 1")
+        finally:
+            elsewhere.execute("ALTER TABLE moved RENAME TO siteconfig_configprocess")
+            connections["fleet"].close()
+
+    @through("postgres")
+    def test_a_child_leaves_the_connection_alone(self, elsewhere: Elsewhere, proxy: Proxy) -> None:
+        """It ends without a word through it, and makes its own."""
+        with run_watcher():
+            begin()
+            wait_until(lambda: self.noted(elsewhere) == [os.getpid()])
+            before = self.sessions(elsewhere)
+
+            def child() -> None:
+                own = reopened(elsewhere)
+                begin()
+                wait_until(lambda: os.getpid() in self.noted(own))
+                assert len(self.sessions(own)) == 2
+                watcher.stop(PATIENCE)
+                wait_until(lambda: self.sessions(own) == before)
+
+            assert in_child(child) == 0
+            assert self.sessions(elsewhere) == before
+            elsewhere.commit(45)
+            last_note = "SELECT seen_at FROM siteconfig_configprocess"
+            noted_at = elsewhere.execute(last_note)
+            elsewhere.commit(46)
+            wait_until(lambda: elsewhere.execute(last_note) > noted_at)
+            assert self.sessions(elsewhere) == before
 
 
 class TestOutage:
@@ -861,6 +1177,20 @@ class TestOutage:
             backup.rename(path)
             arrives_by_a_poll(link, 45)
         arrives_by_a_poll(link, 30)
+
+    @through(ON_SQLITE)
+    def test_no_file(self, elsewhere: Elsewhere, link: Link, tmp_path: Path) -> None:
+        """It has been moved away: none is made in its place, and it is found when it is back."""
+        path = Path(str(connection.settings_dict["NAME"]))
+        with ExitStack() as stack:
+            for file in path.parent.glob(f"{path.name}*"):
+                stack.callback(file.rename(tmp_path / file.name).rename, file)
+            link.transport._look_at_file_at = -inf  # type: ignore[attr-defined]
+            look_at(link)
+            wait_until(lambda: "unable to open" in str(config.status().last_error))
+            assert not path.exists()
+        elsewhere.write(45)
+        arrives_by_a_poll(link, 45)
 
 
 class TestFork:
@@ -1030,6 +1360,23 @@ class TestPooler:
             arrives(47)
         lines = [one.getMessage() for one in caplog.records if one.levelno >= logging.WARNING]
         assert len([line for line in lines if "pooler" in line]) == 1
+
+    @through("postgres")
+    def test_it_leaves_no_listen_in_sessions_of_others(
+        self, elsewhere: Elsewhere, pgbouncer: PgBouncer, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Whoever is lent one later would be sent notifications that it knows nothing of."""
+        execute, said = postgres_transport._execute, list[str]()
+
+        def note(connection: Any, statement: str) -> Any:
+            said.append(statement)
+            return execute(connection, statement)
+
+        monkeypatch.setattr(postgres_transport, "_execute", note)
+        with default_database(pgbouncer.django(DATABASE)), run_watcher():
+            _ = config.timeout
+            wait_until(lambda: config.status().transport_error)
+        assert set(said) == {"SELECT pg_backend_pid()"}
 
     @through("postgres")
     def test_with_a_way_past_it(

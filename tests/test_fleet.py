@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import json
+from contextlib import closing
 from datetime import timedelta
 from time import monotonic
 from typing import Any
 
 import pytest
 from django.core.management import CommandError, call_command
-from django.db import connection
+from django.db import DatabaseError, connection, connections
+from django.db.models.signals import post_delete, post_save
 from django.test import Client
+from django.test.utils import CaptureQueriesContext
 from django.utils.timezone import now
 
 from project.database import database
-from siteconfig import ConfigManager, config, fleet
+from siteconfig import ConfigManager, backoff, config, fleet
 from siteconfig.fleet import Member, report
 from siteconfig.models import ConfigProcess, SiteConfiguration
 from tests.concurrency import Started
@@ -28,11 +31,24 @@ URL = "/admin/siteconfig/siteconfiguration/"
 pytestmark = pytest.mark.django_db(transaction=True)
 
 
+@pytest.fixture(autouse=True)
+def _immediate(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As the reference site has it: else no process is noted on SQLite."""
+    options = connections.settings["default"]["OPTIONS"]
+    if connection.vendor == "sqlite":
+        monkeypatch.setitem(options, "transaction_mode", "IMMEDIATE")
+
+
+def tend(one: Member, *managers: ConfigManager) -> float:
+    """Let it do what is due, through this thread's own connection."""
+    return one.tend(list(managers), {"default": connections["default"]})
+
+
 def member(pid: int) -> Member:
     """Another process that has read what this one holds."""
     one = Member()
     _ = config.timeout
-    one.tend([config])
+    tend(one, config)
     ConfigProcess.objects.filter(process=one.token).update(host=f"web{pid}", pid=pid)
     return one
 
@@ -50,29 +66,51 @@ class TestMember:
         """With one write each; nothing in between."""
         one = member(1)
         with django_assert_num_queries(0):
-            one.tend([config])
+            tend(one, config)
         config.set_setting("timeout", 45)
-        with django_assert_num_queries(1) as queries:
-            one.tend([config])
-        assert queries.captured_queries[0]["sql"].startswith("UPDATE")
+        with CaptureQueriesContext(connection) as queries:
+            tend(one, config)
+        words = [query["sql"].split()[0] for query in queries.captured_queries]
+        assert [word for word in words if word not in {"PRAGMA", "SET", "BEGIN", "COMMIT"}] == [
+            "UPDATE"
+        ]
 
     def test_gives_a_sign_of_life_every_half_minute(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """By the monotonic clock."""
         clock = [1000.0]
         monkeypatch.setattr(fleet, "monotonic", lambda: clock[0])
         one = member(1)
-        assert one.tend([config]) == 1000 + fleet.BEAT
+        assert tend(one, config) == 1000 + fleet.BEAT
         age(one, 60)
         clock[0] += fleet.BEAT
-        one.tend([config])
+        tend(one, config)
         assert ConfigProcess.objects.get().seen_at > now() - timedelta(seconds=10)
+
+    def test_a_stream_of_changes_is_noted_once_a_second(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """After the first few; the last state always is."""
+        clock = [1000.0]
+        monkeypatch.setattr(fleet, "monotonic", lambda: clock[0])
+        one = member(1)
+        notes = []
+        monkeypatch.setattr(one, "_write", lambda label, held: notes.append(held.version))
+        for value in range(100):
+            config.set_setting("timeout", 100 + value)
+            due_at = tend(one, config)
+            clock[0] += 0.1
+        assert len(notes) <= 10 + fleet.AT_ONCE
+        assert due_at <= clock[0] + fleet.NOTE_GAP
+        clock[0] = max(due_at, clock[0])
+        assert tend(one, config) > clock[0] + 1
+        assert notes[-1] == config.snapshot().version == 100
 
     def test_says_good_bye(self) -> None:
         """Who ends in order is not missed."""
         one, other = member(1), member(2)
-        one.leave()
+        one.leave({"default": connections["default"]})
         assert [process.pid for process in report(SiteConfiguration).processes] == [2]
-        other.leave()
+        other.leave({"default": connections["default"]})
         assert not ConfigProcess.objects.exists()
 
     def test_knows_how_many_there_are(self) -> None:
@@ -86,11 +124,48 @@ class TestMember:
         member(2)
         assert [process.pid for process in ConfigProcess.objects.all()] == [2]
 
+    def test_sends_no_signal_to_receivers_of_every_model(self) -> None:
+        """It is no object of the project's."""
+        told: list[Any] = []
+
+        def hear(sender: Any, **kwargs: Any) -> None:
+            told.append(sender)
+
+        for signal in (post_save, post_delete):
+            signal.connect(hear)
+        try:
+            age(member(1), 600)
+            member(2).leave({"default": connections["default"]})
+        finally:
+            for signal in (post_save, post_delete):
+                signal.disconnect(hear)
+        assert told == []
+        assert not ConfigProcess.objects.exists()
+
+    def test_a_refusal_is_met_ever_more_rarely(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """As that of a role that may only read: every few minutes in the end."""
+        clock, pauses = [1000.0], list[float]()
+        for module in (fleet, backoff):
+            monkeypatch.setattr(module, "monotonic", lambda: clock[0])
+        monkeypatch.setattr("random.uniform", lambda least, most: most)
+        _ = config.timeout
+        one = Member()
+
+        def refuse(*args: Any) -> None:
+            raise DatabaseError("permission denied")
+
+        monkeypatch.setattr(one, "_write", refuse)
+        for _try in range(20):
+            pauses.append(tend(one, config) - clock[0])
+            clock[0] += pauses[-1]
+        assert pauses[0] == pytest.approx(backoff.FIRST)
+        assert pauses[-1] == pytest.approx(600)
+
     def test_has_a_row_for_each_model(self) -> None:
         """A process may read some of them only."""
         shop = ConfigManager(ShopConfig)
         _ = (config.timeout, shop.currency)
-        Member().tend([config, shop])
+        tend(Member(), config, shop)
         assert len(report(SiteConfiguration).processes) == 1
         assert len(report(ShopConfig).processes) == 1
 
@@ -100,7 +175,21 @@ class TestMember:
         _ = config.timeout
         one = Member()
         with django_assert_num_queries(0):
-            assert one.tend([config]) == float("inf")
+            assert tend(one, config) == float("inf")
+
+    @pytest.mark.sqlite
+    def test_not_on_sqlite_where_it_could_hurt(
+        self, monkeypatch: pytest.MonkeyPatch, caplog: Any, django_assert_num_queries: Any
+    ) -> None:
+        """A transaction that has read could not write any more; the log says it once."""
+        monkeypatch.delitem(connections.settings["default"]["OPTIONS"], "transaction_mode")
+        _ = config.timeout
+        one = Member()
+        with caplog.at_level("INFO", "siteconfig.fleet"), django_assert_num_queries(0):
+            for _ in range(3):
+                assert tend(one, config) == float("inf")
+        (line,) = [record.getMessage() for record in caplog.records]
+        assert "needs 'transaction_mode': 'IMMEDIATE'" in line
 
     def test_a_table_that_is_missing_is_no_trouble(self, caplog: Any) -> None:
         """After an upgrade, before migrate: it tries again now and then, and says so once."""
@@ -110,13 +199,30 @@ class TestMember:
         try:
             _ = config.timeout
             with caplog.at_level("INFO", "siteconfig.fleet"):
-                while one.tend([config]) < monotonic() or len(caplog.records) < 1:
+                while tend(one, config) < monotonic() or len(caplog.records) < 1:
                     pass
             assert len(caplog.records) == 1
         finally:
             with connection.schema_editor() as editor:
                 editor.create_model(ConfigProcess)
-        while one.tend([config]) < monotonic() + 10:
+        while tend(one, config) < monotonic() + 10:
+            pass
+        assert ConfigProcess.objects.count() == 1
+
+    @pytest.mark.sqlite
+    def test_does_not_wait_for_a_lock_on_sqlite(self) -> None:
+        """Somebody else's transaction writes: it comes again later."""
+        _ = config.timeout
+        one = Member()
+        with closing(connections["default"].copy()) as other, connection.cursor() as cursor:
+            before = cursor.execute("PRAGMA busy_timeout").fetchall()
+            with other.cursor() as writing:
+                writing.execute("BEGIN IMMEDIATE")
+                begun = monotonic()
+                tend(one, config)
+                assert monotonic() - begun < before[0][0] / 1000 / 2
+            assert cursor.execute("PRAGMA busy_timeout").fetchall() == before
+        while tend(one, config) < monotonic() + fleet.BEAT / 2:
             pass
         assert ConfigProcess.objects.count() == 1
 
@@ -155,12 +261,23 @@ class TestReport:
         one = member(1)
         assert "canary" not in str(ConfigProcess.objects.filter(process=one.token).values())
 
+    def test_asks_nothing_where_nothing_is_noted(
+        self, settings: Any, django_assert_num_queries: Any
+    ) -> None:
+        """But says why."""
+        settings.SITECONFIG = {"FLEET": False}
+        _ = config.timeout
+        with django_assert_num_queries(0):
+            told = report(SiteConfiguration, patience=20)
+        assert (told.version, told.processes) == (0, ())
+        assert told.obstacle == "SITECONFIG['FLEET'] is False."
+
     def test_waits_for_those_who_are_about_to_read(self) -> None:
         """For as long as it is told."""
         one = member(1)
         config.set_setting("timeout", 45)
         waiting = Started(lambda: report(SiteConfiguration, patience=20))
-        one.tend([config])
+        tend(one, config)
         assert waiting.result().live == 1
 
 
@@ -169,12 +286,22 @@ class TestCommand:
         """And how long ago it was heard of."""
         age(member(12), 3)
         call_command("siteconfig", "status")
-        assert capsys.readouterr().out.splitlines()[:4] == [
+        assert capsys.readouterr().out.splitlines() == [
             "siteconfig.SiteConfiguration: version 0, live in 1 of 1 process",
             "  host   process  version  last heard of",
             "  web12  12       0        3 s ago",
             "testapp.ShopConfig: version 0, live in 0 of 0 processes",
+            "testapp.EveryKind: version 0, live in 0 of 0 processes",
         ]
+
+    def test_says_why_there_are_none(self, settings: Any, capsys: Any) -> None:
+        """In place of a number that would be wrong."""
+        settings.SITECONFIG = {"FLEET": False}
+        call_command("siteconfig", "status")
+        assert capsys.readouterr().out.splitlines()[0] == (
+            "siteconfig.SiteConfiguration: version 0. Processes are not noted. "
+            "SITECONFIG['FLEET'] is False."
+        )
 
     def test_fails_if_one_is_behind(self, capsys: Any) -> None:
         """So that a deployment can wait for it."""

@@ -7,6 +7,7 @@ import uuid
 from decimal import Decimal
 from io import BytesIO, StringIO
 from typing import TYPE_CHECKING, Any
+from zoneinfo import ZoneInfo
 
 import pytest
 from django.core.exceptions import ValidationError
@@ -14,6 +15,7 @@ from django.core.files.storage import default_storage
 from django.core.files.uploadedfile import SimpleUploadedFile
 from django.core.management import call_command
 from django.test import Client
+from django.utils import timezone
 from PIL import Image
 
 from siteconfig import ConfigManager
@@ -30,10 +32,7 @@ if TYPE_CHECKING:
 
 URL = "/admin/testapp/everykind/"
 
-pytestmark = [
-    pytest.mark.django_db,
-    pytest.mark.filterwarnings("ignore:The default scheme will be changed"),
-]
+pytestmark = pytest.mark.django_db
 
 #: Other values than the defaults, as the form is given them and as they are read.
 GIVEN: dict[str, tuple[Any, Any]] = {
@@ -146,10 +145,51 @@ class TestEveryKind:
         assert (kinds.blob, kinds.line) == (b"\x07", "other")
         assert EveryKind.objects.get()._changed_fields() == {"version"}
 
+    @pytest.mark.parametrize(
+        "value", [b"x", bytearray(b"x"), memoryview(b"x"), "eA=="], ids=range(4)
+    )
+    def test_bytes_may_be_given_in_any_form(self, kinds: ConfigManager, value: Any) -> None:
+        """A text is base64, as in a fixture."""
+        kinds.set_setting("blob", value)
+        assert kinds.blob == b"x"
+        row = EveryKind.objects.get()
+        row.blob = value if isinstance(value, bytes) else memoryview(b"x")
+        assert row._changed_fields() == {"version"}
+
     def test_a_moment_without_zone_is_of_the_current_one(self, kinds: ConfigManager) -> None:
         """As in the form."""
-        kinds.set_setting("moment", "2024-07-01 12:00")
-        assert kinds.moment == datetime.datetime(2024, 7, 1, 12, tzinfo=datetime.UTC)
+        noon = datetime.datetime(2024, 7, 1, 10, tzinfo=datetime.UTC)
+        midnight = datetime.datetime(2024, 6, 30, 22, tzinfo=datetime.UTC)
+        naive = datetime.datetime(2024, 7, 1, 12)  # noqa: DTZ001 - on purpose
+        with timezone.override("Europe/Berlin"):
+            for given, read in (
+                ("2024-07-01 12:00", noon),
+                (naive, noon),
+                (datetime.date(2024, 7, 1), midnight),
+            ):
+                kinds.set_setting("moment", given)
+                assert kinds.moment == read
+            with pytest.raises(ValidationError):
+                kinds.set_setting("moment", "2024-03-31 02:30")  # the clock skips it
+
+    def test_a_moment_at_a_change_of_the_clock_comes_back(self, kinds: ConfigManager) -> None:
+        """As the same instant, of the two or none that there are by that clock."""
+        adak = ZoneInfo("America/Adak")
+        for moment in (
+            datetime.datetime(2016, 3, 13, 2, 0, tzinfo=adak),
+            datetime.datetime(2016, 11, 6, 1, 30, tzinfo=adak),
+            datetime.datetime(2016, 11, 6, 1, 30, tzinfo=adak, fold=1),
+        ):
+            kinds.set_setting("moment", moment)
+            assert kinds.moment.timestamp() == moment.timestamp()
+
+    def test_without_time_zones_a_moment_has_none(
+        self, kinds: ConfigManager, settings: Any
+    ) -> None:
+        """SQLite would not store it."""
+        settings.USE_TZ = False
+        with pytest.raises(ValidationError):
+            kinds.set_setting("moment", datetime.datetime(2024, 7, 1, tzinfo=datetime.UTC))
 
 
 class TestFiles:
@@ -176,6 +216,26 @@ class TestFiles:
             assert default_storage.open(kinds.document).read() == content
         kinds.set_setting("document", SimpleUploadedFile(kinds.document, b"fourth"))
         assert default_storage.open(kinds.document).read() == b"fourth"
+
+    @pytest.mark.parametrize(
+        "name",
+        ["a\0b.txt", "a\u202etxt.exe", "../../etc/passwd", "x" * 300 + ".txt", "..", "ü\n.txt"],
+        ids=ascii,
+    )
+    def test_a_bad_name_is_an_error_or_made_a_good_one(
+        self, page: Client, kinds: ConfigManager, name: str
+    ) -> None:
+        """Never one outside of the storage, nor a crash."""
+        upload = SimpleUploadedFile("good.txt", b"content")
+        upload._name = name  # type: ignore[attr-defined] # as a browser may send it
+        response = page.post(URL, form_data(page, document=upload))
+        if response.status_code == 302:
+            kinds.reset()
+            assert "/" not in kinds.document
+            assert "\u202e" not in kinds.document
+        else:
+            assert set(response.context["adminform"].form.errors) == {"document"}
+            assert kinds.document == ""
 
     def test_other_settings_are_saved_beside_an_upload_that_waits(self) -> None:
         """It is stored with the save that is of it."""
@@ -219,8 +279,9 @@ class TestForeignKey:
         assert before.warehouse == first
         Warehouse.objects.filter(pk=second.pk).update(name="renamed")
         assert kinds.warehouse.name == "renamed"
-        with override_config(EveryKind, warehouse_id=first.pk):
-            assert kinds.warehouse == first
+        for override in ({"warehouse_id": first.pk}, {"warehouse": first}):
+            with override_config(EveryKind, **override):
+                assert (kinds.warehouse, kinds.warehouse_id) == (first, first.pk)
         second.delete()
         assert (kinds.warehouse, kinds.warehouse_id) == (None, None)
 

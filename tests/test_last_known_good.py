@@ -21,6 +21,8 @@ from tests.testapp.models import ShopConfig
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from tests.concurrency import Changes
+
 
 @pytest.fixture
 def file(tmp_path: Path, settings: Any) -> Path:
@@ -234,6 +236,23 @@ class TestTrust:
             assert config.status().source == "file"
         config.reload()
         assert config.status().source == "row"
+
+    def test_the_row_is_told_if_it_says_other_than_what_was_served(
+        self, monkeypatch: pytest.MonkeyPatch, changes: Changes
+    ) -> None:
+        """Whoever has read the file's value, or acted on it, hears of the new one."""
+        with connection.cursor() as cursor:  # which the file does not hear of
+            cursor.execute("UPDATE siteconfig_siteconfiguration SET timeout = 46")
+        with monkeypatch.context() as context:
+
+            def fail(*args: Any) -> None:
+                raise OperationalError
+
+            context.setattr(ConfigModel, "read", fail)
+            config.reset()
+            assert config.timeout == 45
+        config.reload()
+        assert (config.timeout, changes.timeouts[-1:]) == (46, [(45, 46)])
 
     def test_the_log_says_what_is_served(self, away: Any, caplog: Any) -> None:
         """The values of the file, not the defaults."""

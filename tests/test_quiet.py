@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 import pytest
 
+from siteconfig import fleet
 from tests.elsewhere import TABLE
 from tests.fixtures import needed
 from tests.processes import Process
@@ -272,8 +273,8 @@ class Site:
         faults = [text for reader in self.readers for text in reader.run("errors.texts")]
         self.writer.run("from siteconfig.fleet import report")
         pids = {process.pid for process in (self.writer, *self.readers)}
-        # Who could not note itself tries again, after pauses of up to LONGEST.
-        deadline = time.monotonic() + LONGEST + ROOM
+        # Who could not note itself tries again, after pauses that may become longer than others.
+        deadline = time.monotonic() + fleet.LONGEST_PAUSE * LONGEST + ROOM
         while missing := pids - set(self.writer.run(LIVE)):
             if time.monotonic() > deadline:
                 faults.append(f"{missing} are not in the fleet view")
@@ -402,7 +403,10 @@ class SQLiteSite(Site):
         database = {
             "ENGINE": "django.db.backends.sqlite3",
             "NAME": str(self.path),
-            "OPTIONS": {"init_command": "PRAGMA journal_mode=WAL"},
+            "OPTIONS": {
+                "transaction_mode": "IMMEDIATE",
+                "init_command": "PRAGMA journal_mode=WAL",
+            },
         }
         return {"DATABASES": {"default": database}, "SITECONFIG": {"POLL_INTERVAL": POLL}}
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -18,7 +19,7 @@ from siteconfig.transports.polling import Polling, SQLitePolling
 from siteconfig.transports.postgres import Postgres
 from siteconfig.transports.redis import Redis
 from siteconfig.watcher import Link, watcher
-from tests.concurrency import in_thread
+from tests.concurrency import in_thread, wait_until
 
 
 @pytest.fixture
@@ -68,6 +69,11 @@ class TestChecks:
             ({"POLL_INTERVAL": 0}, "siteconfig.E010", "more than 0 seconds"),
             ({"POLL_INTERVAL": "1"}, "siteconfig.E003", "must be int or float or None"),
             ({"MAX_STALENESS": -1}, "siteconfig.E010", "more than 0 seconds"),
+            (
+                {"POLL_INTERVAL": 120},
+                "siteconfig.W021",
+                "more than SITECONFIG['MAX_STALENESS'], 60.0",
+            ),
             ({"LISTEN_DATABASE": "nowhere"}, "siteconfig.E010", "must be an alias in DATABASES"),
         ],
     )
@@ -160,6 +166,27 @@ class TestUse:
         assert not thread.is_alive()
         assert config.status().transport == "none"
 
+    @pytest.mark.django_db(transaction=True)
+    def test_what_is_in_memory_is_watched_as_well(self) -> None:
+        """Also if it was read before the block, and no read asks for anything."""
+        assert config.timeout == 30
+        with run_watcher():
+            wait_until(lambda: config.status().transport != "none")
+
+    @pytest.mark.django_db(transaction=True)
+    @pytest.mark.parametrize(
+        ("name", "why"), [("redis", "no server is named"), ("pigeon", "which is no transport")]
+    )
+    def test_the_status_says_why_another_one_is_used(
+        self, settings: Any, name: str, why: str
+    ) -> None:
+        """Than the one that is asked for, where that cannot work."""
+        settings.SITECONFIG = {"TRANSPORT": name}
+        with run_watcher():
+            assert config.timeout == 30
+            wait_until(lambda: config.status().transport == "poll")
+            wait_until(lambda: why in str(config.status().transport_error))
+
 
 class TestFaultsOfTheStart:
     @pytest.mark.django_db(transaction=True)
@@ -184,6 +211,39 @@ class TestFaultsOfTheStart:
         assert Link("default", Postgres("default"))._direct_alias() == "other"
         assert Link("other", Postgres("other"))._direct_alias() is None
         assert Link("default", Polling("default"))._direct_alias() is None
+
+
+class TestComplaint:
+    def test_one_line_a_minute_about_what_comes_and_goes(
+        self, monkeypatch: pytest.MonkeyPatch, caplog: Any
+    ) -> None:
+        """And one when that has ended; a long failure is said even if it began unsaid."""
+        clock = [1000.0]
+        for module in ("transports.base", "transports.redis", "backoff"):
+            monkeypatch.setattr(f"siteconfig.{module}.monotonic", lambda: clock[0])
+        subscribes = [True]
+
+        class Subscription:
+            def subscribe(self, channel: str) -> None:
+                if not subscribes[0]:
+                    raise OSError("refused")
+
+            def get_message(self, timeout: float) -> dict[str, str]:
+                return {"type": "subscribe"}
+
+            def close(self) -> None:
+                pass
+
+        client = SimpleNamespace(pubsub=Subscription)
+        monkeypatch.setattr("siteconfig.transports.redis._client", lambda: client)
+        transport = Redis("default")
+        with caplog.at_level("INFO", "siteconfig.transports"):
+            for second in range(120):
+                clock[0] = 1000.0 + second
+                subscribes[0] = second % 4 > 1  # away for two seconds, there for two
+                transport._tend()
+        levels = [record.levelname for record in caplog.records]
+        assert levels == ["WARNING", "INFO", "WARNING", "INFO"]
 
 
 class TestBackoff:

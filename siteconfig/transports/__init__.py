@@ -64,6 +64,18 @@ def choose(alias: str) -> type[Transport] | None:
     return SQLitePolling if connection.vendor == "sqlite" else Polling
 
 
+def problem(alias: str) -> str | None:
+    """Why the transport that is asked for by its name is not used; None: it is, or none is."""
+    name = conf.TRANSPORT
+    if name not in NAMES:
+        return f"SITECONFIG['TRANSPORT'] is {name!r}, which is no transport."
+    if name not in TRANSPORTS:
+        return None
+    for problem, _what_to_do in TRANSPORTS[name].problems(alias):
+        return f"SITECONFIG['TRANSPORT'] is {name!r}, and {problem}"
+    return None
+
+
 def announce_write(label: str, using: str) -> None:
     """The row of the model ``label`` has been written; its transaction may still be open."""
     if (transport := choose(using)) is not None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+from math import inf
+from time import monotonic
 from typing import TYPE_CHECKING, ClassVar
 
 if TYPE_CHECKING:
@@ -15,6 +17,30 @@ log = logging.getLogger("siteconfig.transports")
 #: The channel of PostgreSQL and of Redis on which changes are announced. What is said there is
 #: the label of the model whose row was written, and no value.
 CHANNEL = "siteconfig"
+
+
+#: Seconds between two log lines that say the same.
+REMIND_INTERVAL = 60.0
+
+
+class Complaint:
+    """Whether to log that something fails: once, and once a minute if it comes and goes."""
+
+    def __init__(self) -> None:
+        self._at = -inf
+        self._stands = False
+
+    def is_due(self) -> bool:
+        """Whether to log it now; it stands then until ``is_over``."""
+        if self._stands or monotonic() - self._at < REMIND_INTERVAL:
+            return False
+        self._at, self._stands = monotonic(), True
+        return True
+
+    def is_over(self) -> bool:
+        """It does not fail any more: whether to log that."""
+        stood, self._stands = self._stands, False
+        return stood
 
 
 class Transport:
@@ -63,6 +89,13 @@ class Transport:
         As when a hint has come together with the answer to a query.
         """
         return False
+
+    def due_at(self) -> float:
+        """When ``heard`` is to be asked even if nothing comes, by the clock ``monotonic``.
+
+        As when it is time to find out whether the other end is still there, or is back.
+        """
+        return inf
 
     def may_have_changed(self) -> bool:
         """Whether the poll needs to look at the row."""

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import logging
 import selectors
+from contextlib import nullcontext
+from math import inf
 from time import monotonic
 from typing import TYPE_CHECKING, Any, ClassVar
 from uuid import uuid4
 
 from django.db import Error as DatabaseError
-from django.db import connections
+from django.db import connections, transaction
 
-from siteconfig.connections import close, own_connection
+from siteconfig.backoff import Backoff
+from siteconfig.connections import close, in_transaction, own_connection
 from siteconfig.transports.base import CHANNEL, Transport
 
 psycopg: Any
@@ -30,6 +33,10 @@ log = logging.getLogger("siteconfig.transports")
 #: Before 3.2.4 a notification that came between two looks was lost (psycopg issue 962).
 OLDEST_PSYCOPG = (3, 2, 4)
 
+#: Seconds after which the server is asked whether it is still there, if no poll does that before.
+#: With the time that it is given to answer, a dead connection is given up within 10 s.
+ASK_AFTER = 4.0
+
 #: Seconds that a notification of our own is given to come back.
 SELF_CHECK_PATIENCE = 2.0
 
@@ -39,11 +46,17 @@ class Postgres(Transport):
 
     name: ClassVar[str] = "postgres"
 
+    #: The databases, by alias, that have taken a notification of this process, and those that
+    #: have refused one.
+    _takers: ClassVar[set[str]] = set()
+    _refusals: ClassVar[dict[str, Backoff]] = {}
+
     def __init__(self, alias: str) -> None:
         super().__init__(alias)
         self._raw: Any = None
         self._notified: list[str] = []
         self._is_deaf = False
+        self._ask_at = 0.0
 
     @classmethod
     def problems(cls, alias: str) -> Iterator[tuple[str, str]]:
@@ -67,29 +80,44 @@ class Postgres(Transport):
         connection.ensure_connection()
         raw: Any = connection.connection
         raw.add_notify_handler(lambda notification: self._notified.append(notification.payload))
+        is_pooled = _backend_pid(connection) != raw.info.backend_pid
+        if is_pooled and self._is_shared(connection):
+            self._give_up_for_good()
+            return
         try:
-            with connection.cursor() as cursor:
-                cursor.execute(f"LISTEN {CHANNEL}")
-                cursor.execute("SELECT pg_backend_pid()")
-                (pid,) = cursor.fetchone()
+            _execute(connection, f"LISTEN {CHANNEL}")
         except DatabaseError as error:
             if not connection.is_usable():
                 raise
             self.give_up(f"The server takes no LISTEN: {error}")
             return
-        self._raw = raw
-        # A pooler answers in the server's place, and under a number of its own. Behind one that
-        # gives each client a server for the whole session, notifications arrive all the same.
-        if pid != raw.info.backend_pid and not self._hears_itself():
-            self._raw, self._is_deaf = None, True
-            self.give_up(
-                "A connection pooler swallows the notifications. Name a database entry that "
-                "reaches PostgreSQL directly in SITECONFIG['LISTEN_DATABASE']"
-            )
-            with connection.cursor() as cursor:
-                cursor.execute(f"UNLISTEN {CHANNEL}")
+        self._raw, self._ask_at = raw, monotonic() + ASK_AFTER
+        if is_pooled and not self._hears_itself():
+            self._give_up_for_good()
+            _execute(connection, f"UNLISTEN {CHANNEL}")
         else:
             self.error = None
+
+    def _is_shared(self, connection: BaseDatabaseWrapper) -> bool:
+        """Whether a pooler lends the server's session of ``connection`` to others in between.
+
+        Asked before a LISTEN, which would stay in a session that is lent to others later. It is
+        certain if so; if not, there may have been other sessions to lend.
+        """
+        ours = _backend_pid(connection)
+        other = own_connection(self.alias)
+        try:
+            other.set_autocommit(False)  # keeps the session that it is lent
+            return _backend_pid(other) == ours or _backend_pid(connection) != ours
+        finally:
+            close(other)
+
+    def _give_up_for_good(self) -> None:
+        self._raw, self._is_deaf = None, True
+        self.give_up(
+            "A connection pooler swallows the notifications. Name a database entry that "
+            "reaches PostgreSQL directly in SITECONFIG['LISTEN_DATABASE']"
+        )
 
     def fileno(self) -> int | None:
         # A connection that was lost in a query has none.
@@ -98,6 +126,9 @@ class Postgres(Transport):
     def heard(self) -> bool:
         if self._raw is None:
             return False
+        if monotonic() >= self._ask_at:
+            self._ask_at = monotonic() + ASK_AFTER
+            self._raw.execute("SELECT 1")
         self._raw.pgconn.consume_input()
         self._take()
         heard, self._notified[:] = bool(self._notified), []
@@ -110,6 +141,13 @@ class Postgres(Transport):
             return True  # heard() is to find that out
         self._take()
         return bool(self._notified)
+
+    def due_at(self) -> float:
+        return inf if self._raw is None else self._ask_at
+
+    def may_have_changed(self) -> bool:
+        self._ask_at = monotonic() + ASK_AFTER  # the look that follows asks the same
+        return True
 
     def _take(self) -> None:
         """Take what has been read from the socket.
@@ -145,12 +183,53 @@ class Postgres(Transport):
 
     @classmethod
     def announce_write(cls, label: str, using: str) -> None:
-        _notify(connections[using], label)
+        """See ``Transport``.
+
+        The first time in a savepoint, for a server may have no NOTIFY, and the statement's error
+        would spoil the writer's transaction. Not each time: that is two statements more.
+
+        Raises:
+            django.db.Error: the transaction that has written cannot go on.
+        """
+        connection, backoff = connections[using], cls._refusals.get(using)
+        if backoff is not None and not backoff.is_over():
+            return
+        try:
+            with nullcontext() if using in cls._takers else transaction.atomic(using=using):
+                _notify(connection, label)
+        except DatabaseError as error:
+            is_spoilt = using in cls._takers and in_transaction(connection)
+            cls._takers.discard(using)
+            if is_spoilt or connection.needs_rollback:
+                raise
+            cls._refusals.setdefault(using, Backoff()).failed()
+            if backoff is None:
+                log.warning("The server takes no NOTIFY, so others poll for changes: %s", error)
+        else:
+            cls._takers.add(using)
+            cls._refusals.pop(using, None)
 
 
 def _notify(connection: BaseDatabaseWrapper, payload: str) -> None:
     with connection.cursor() as cursor:
         cursor.execute("SELECT pg_notify(%s, %s)", [CHANNEL, payload])
+
+
+def _execute(connection: BaseDatabaseWrapper, statement: str) -> Any:
+    """The first row of the answer, if there is one."""
+    with connection.cursor() as cursor:
+        cursor.execute(statement)
+        return cursor.fetchone() if cursor.description else None
+
+
+def _backend_pid(connection: BaseDatabaseWrapper) -> int:
+    """The number of the server's process that answers.
+
+    A pooler answers in the server's place when a connection is made, and under a number of its
+    own. Behind one that gives each client a server for the whole session notifications arrive.
+    """
+    (pid,) = _execute(connection, "SELECT pg_backend_pid()")
+    return int(pid)
 
 
 def _version(text: str) -> tuple[int, ...]:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from siteconfig.backoff import Backoff
 from siteconfig.conf import conf
-from siteconfig.transports.base import CHANNEL, Transport
+from siteconfig.transports.base import CHANNEL, Complaint, Transport
 
 redis: Any
 try:
@@ -43,7 +43,7 @@ class Redis(Transport):
     def __init__(self, alias: str) -> None:
         super().__init__(alias)
         self._pubsub: Any = None
-        self._backoff = Backoff()
+        self._backoff, self._complaint = Backoff(), Complaint()
         self._heard_at = 0.0
         self._pinged = False
 
@@ -85,6 +85,11 @@ class Redis(Transport):
             self._lose(error)
             return False
 
+    def due_at(self) -> float:
+        if self._pubsub is None:
+            return self._backoff.until
+        return self._heard_at + (2 if self._pinged else 1) * PING_AFTER
+
     def close(self) -> None:
         if self._pubsub is not None:
             pubsub, self._pubsub = self._pubsub, None
@@ -109,7 +114,7 @@ class Redis(Transport):
             self._lose(error)
             return False
         self._pubsub, self._heard_at, self._pinged = pubsub, monotonic(), False
-        if self.error is not None:
+        if self._complaint.is_over():
             log.info("Redis can be reached again; changes arrive at once.")
         self.error = None
         self._backoff.reset()
@@ -118,7 +123,7 @@ class Redis(Transport):
     def _lose(self, error: Exception) -> None:
         self.close()
         self._backoff.failed()
-        if self.error is None:
+        if self._complaint.is_due():
             log.warning("Redis cannot be reached, so changes wait for the poll: %s", error)
         self.error = f"{type(error).__name__}: {error}".strip()
 
@@ -130,9 +135,9 @@ class Redis(Transport):
         if self.fileno() is None:
             raise ConnectionError("Redis has closed the connection.")
         silence = monotonic() - self._heard_at
-        if silence > 2 * PING_AFTER and self._pinged:
+        if silence >= 2 * PING_AFTER and self._pinged:
             raise TimeoutError(f"Redis has not answered for {silence:.0f} seconds.")
-        if silence > PING_AFTER and not self._pinged:
+        if silence >= PING_AFTER and not self._pinged:
             self._pubsub.ping()
             self._pinged = True
         return published
@@ -153,7 +158,7 @@ class Publisher:
         self.pid = os.getpid()
         # Once more, for a connection that has been idle for long may be dead without a word.
         self.client = _client(retries=1)
-        self.backoff = Backoff()
+        self.backoff, self.complaint = Backoff(), Complaint()
 
     @classmethod
     def of_this_process(cls) -> Publisher:
@@ -169,10 +174,10 @@ class Publisher:
         try:
             self.client.publish(CHANNEL, label)
             self.backoff.reset()
+            self.complaint.is_over()
         except Exception as error:  # noqa: BLE001 - as above
-            first = self.backoff.failures == 0
             self.backoff.failed()
-            if first:
+            if self.complaint.is_due():
                 log.warning("A change could not be published, so others poll for it: %s", error)
 
 

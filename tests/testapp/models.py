@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 import uuid
 from decimal import Decimal
+from typing import Any
 
 from django.core.exceptions import ValidationError
 from django.db import models
@@ -61,6 +62,13 @@ class ShopProxy(ShopConfig):
         proxy = True
 
 
+class URLField(models.URLField):  # type: ignore[type-arg] # not at run time
+    """Django's, without its warning that the form will take another scheme in Django 6."""
+
+    def formfield(self, **kwargs: Any) -> Any:
+        return super().formfield(**{"assume_scheme": "https", **kwargs})
+
+
 class EveryKind(ConfigModel):
     """A setting of every kind of field that there is."""
 
@@ -76,7 +84,7 @@ class EveryKind(ConfigModel):
     text = models.TextField(default="text", blank=True)
     slug = models.SlugField(default="slug")
     email = models.EmailField(default="a@example.com", blank=True)
-    url = models.URLField(default="https://example.com/")
+    url = URLField(default="https://example.com/")
     color = models.CharField(max_length=4, choices=Color.choices, default=Color.RED)
     size = models.IntegerField(choices=Size.choices, default=Size.SMALL)
     small = models.SmallIntegerField(default=1)

@@ -86,6 +86,10 @@ def _as_json(report: fleet.Report) -> str:
 
 
 def _as_text(report: fleet.Report) -> list[str]:
+    if report.obstacle:
+        return [
+            f"{report.model}: version {report.version}. Processes are not noted. {report.obstacle}"
+        ]
     of = len(report.processes)
     lines = [
         f"{report.model}: version {report.version}, live in {report.live} of {of} "
