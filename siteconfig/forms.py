@@ -30,7 +30,6 @@ if TYPE_CHECKING:
     from siteconfig.history import Origin, Proposal
     from siteconfig.models import ConfigModel
     from siteconfig.pins import Pin
-    from siteconfig.snapshot import Snapshot
 
     ConfigModelForm = forms.ModelForm[ConfigModel]
 else:

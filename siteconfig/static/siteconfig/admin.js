@@ -10,8 +10,9 @@ document.addEventListener("DOMContentLoaded", () => {
     showFirstError(rows);
   }
   if (bar) {
-    markEdits(bar.closest("form"), rows, bar);
-    reviewInDialog(bar.closest("form"));
+    const save = bar.querySelector("[name=_save]");
+    markEdits(save.form, rows, bar);
+    reviewInDialog(save.form, save, bar);
   }
 });
 
@@ -71,7 +72,7 @@ function findSettings(rows) {
 
 function textOf(row) {
   const label = row.querySelector("label")?.textContent ?? "";
-  const help = row.querySelector(".help")?.textContent ?? "";
+  const help = [...row.querySelectorAll(".help:not(.siteconfig-about)")].map((one) => one.textContent).join(" ");
   const name = row.dataset.setting;
   return `${name} ${name.replaceAll("_", " ")} ${label} ${help}`.toLowerCase();
 }
@@ -144,11 +145,10 @@ function isEdit(control) {
 }
 
 // The server says what would be saved, so that what is shown is what the server makes of it.
-function reviewInDialog(form) {
+function reviewInDialog(form, save, bar) {
   const dialog = document.querySelector(".siteconfig-dialog");
-  const review = form.querySelector(".siteconfig-review");
-  const save = form.querySelector("[name=_save]");
-  const reason = form.querySelector("[name=_reason]");
+  const review = bar.querySelector(".siteconfig-review");
+  const reason = bar.querySelector("[name=_reason]");
 
   review.addEventListener("click", async (event) => {
     event.preventDefault();
