@@ -288,16 +288,12 @@ class ConfigAdmin(SingletonModelAdmin):
         return super().render_change_form(request, context, add, change, form_url, obj)
 
     def _sections(self, adminform: Any, may_see_history: bool) -> list[Section]:
-        form = adminform.form
         origins = history.last_changes(self.model) if may_see_history else {}
-        settings = {field.name: name for name, field in self.model.setting_fields().items()}
-        pins = self._pins()
+        told = about(adminform.form, origins, ConfigManager(self.model)._pins())
 
         def row(field: Any) -> Row:
             name = field.field["name"] if field.is_readonly else field.field.name
-            if name not in settings:
-                return Row(field, None)
-            return Row(field, about(form, settings[name], origins, pins.get(name)))
+            return Row(field, told.get(name))
 
         return [
             Section(fieldset, [row(field) for line in fieldset for field in line])
@@ -429,9 +425,9 @@ def _reason_of(change_to: tuple[ConfigChange, str] | None) -> str:
 def _filters(request: HttpRequest) -> dict[str, Any]:
     """Which changes the history is to show."""
     filters: dict[str, Any] = {}
-    if (before := request.GET.get("before", "")).isdigit():
+    if (before := request.GET.get("before", "")).isascii() and before.isdigit():
         filters["pk__lt"] = int(before)
-    if setting := request.GET.get("setting"):
+    if (setting := request.GET.get("setting", "")) and setting.isprintable():
         filters["changes__has_key"] = setting
     return filters
 

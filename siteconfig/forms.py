@@ -179,6 +179,14 @@ class ConfigForm(ConfigModelForm):
         for name in reset & self.row._unreadable.keys():
             self.changes.setdefault(name, {})  # to be replaced, whatever is stored
 
+    def _post_clean(self) -> None:
+        # Django leaves a field as it is that was not sent and is to be empty now, by a reset.
+        for name in self.columns():
+            field = self.model._meta.get_field(name)
+            if name in self.cleaned_data and not isinstance(field, models.FileField):
+                field.save_form_data(self.instance, self.cleaned_data[name])  # type: ignore[union-attr]
+        super()._post_clean()  # type: ignore[misc] # missing in the stubs
+
     def _bring_files_back(self) -> None:
         """Take proposed files, which no browser can send, unless there is an upload."""
         values = self.proposal.values if self.proposal else {}
@@ -186,7 +194,7 @@ class ConfigForm(ConfigModelForm):
             if isinstance(field, models.FileField) and name in values:
                 given = self.cleaned_data.get(field.name)
                 if given is not False and not is_new_file(given):
-                    self.cleaned_data[field.name] = values[name]
+                    self.cleaned_data[field.name] = values[name] or False  # which clears it
 
     def _reset(self) -> set[str]:
         """Put the defaults in the place of what was given, where a box says so."""
@@ -208,7 +216,9 @@ class ConfigForm(ConfigModelForm):
             for name, field in self._settings().items()
             if field.name in self.cleaned_data
         }
-        given = {name: plain(self.cleaned_data[field.name]) for name, field in fields.items()}
+        given = {
+            name: plain(field, self.cleaned_data[field.name]) for name, field in fields.items()
+        }
         stored = {name: self.row[name] for name in fields}
         mine, theirs = self._entries(given), self._entries(stored)
         seen = self._seen() or {name: one.digest for name, one in theirs.items()}
@@ -274,13 +284,13 @@ def changes_of(
     }
 
 
-def plain(value: Any) -> Any:
+def plain(field: models.Field[Any, Any], value: Any) -> Any:
     """What a form field gives, as the settings have it: ids and names of files."""
     if isinstance(value, models.Model):
         return value.pk
     if isinstance(value, File):
         return value.name or ""
-    return value
+    return "" if value is False and isinstance(field, models.FileField) else value
 
 
 def is_new(value: Any, stored: Any) -> bool:
@@ -301,6 +311,8 @@ def default_object(field: models.Field[Any, Any]) -> Any:
     value = default_of(field)
     if isinstance(field, models.ForeignKey) and value is not None:
         return field.related_model._base_manager.filter(pk=value).first()
+    if isinstance(field, models.FileField):
+        return value or False  # which clears it
     return value
 
 
@@ -357,26 +369,42 @@ class About:
     """What the row says, as people read it; of a secret nothing."""
 
 
-def about(form: ConfigForm, name: str, origins: Mapping[str, Origin], pin: Pin | None) -> About:
-    """What the page tells of the setting ``name``."""
-    model, field = form.model, form.model.setting_fields()[name]
-    default = entries(model, {name: default_of(field)})
-    stored = entries(model, {name: form.row[name]})
-    return About(
-        name=name,
-        label=label_of(field, name),
-        unit=str(model.units.get(name, "")),
-        default=_shown(field, default),
-        is_default=_digests(default) == _digests(stored),
-        is_changed=any(one.partition(".")[0] == name for one in form.changes),
-        is_unreadable=name in form.row._unreadable,
-        reset_name=RESET + field.name if _can_be_reset(form, field) else None,
-        is_reset=RESET + field.name in form.data,
-        last_change=_said_of(origins[name]) if name in origins else "",
-        conflicts=[one for key, one in form.conflicts.items() if key.partition(".")[0] == name],
-        pin=pin,
-        stored=_shown(field, stored),
-    )
+def about(
+    form: ConfigForm, origins: Mapping[str, Origin], pins: Mapping[str, Pin]
+) -> dict[str, About]:
+    """What the page tells of each setting, by the name of its field.
+
+    Args:
+        form: the page's.
+        origins: who changed each setting last, as far as the reader is to know.
+        pins: what is pinned.
+    """
+    model, fields = form.model, form.model.setting_fields()
+    defaults = entries(model, {name: default_of(field) for name, field in fields.items()})
+    stored = entries(model, form.row)
+    conflicts = [(name.partition(".")[0], one) for name, one in form.conflicts.items()]
+    changed = {name.partition(".")[0] for name in form.changes}
+    extra = {name for name in stored if name.startswith(f"{EXTRA}.")}
+    return {
+        field.name: About(
+            name=name,
+            label=label_of(field, name),
+            unit=str(model.units.get(name, "")),
+            default=_shown(field, defaults.get(name)),
+            is_default=not extra
+            if name == EXTRA
+            else digest_of(defaults, name) == digest_of(stored, name),
+            is_changed=name in changed,
+            is_unreadable=name in form.row._unreadable,
+            reset_name=RESET + field.name if _can_be_reset(form, field) else None,
+            is_reset=RESET + field.name in form.data,
+            last_change=_said_of(origins[name]) if name in origins else "",
+            conflicts=[one for setting, one in conflicts if setting == name],
+            pin=pins.get(name),
+            stored=_shown(field, stored.get(name)),
+        )
+        for name, field in fields.items()
+    }
 
 
 def _can_be_reset(form: ConfigForm, field: models.Field[Any, Any]) -> bool:
@@ -391,9 +419,5 @@ def _said_of(origin: Origin) -> str:
     return gettext("by %(who)s, %(age)s ago") % said
 
 
-def _shown(field: models.Field[Any, Any], found: Mapping[str, Entry]) -> str:
-    return "".join(shown(field, entry.shown.get("value")) for entry in found.values())
-
-
-def _digests(found: Mapping[str, Entry]) -> dict[str, str]:
-    return {name: entry.digest for name, entry in found.items()}
+def _shown(field: models.Field[Any, Any], entry: Entry | None) -> str:
+    return shown(field, entry.shown.get("value")) if entry else ""

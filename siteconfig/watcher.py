@@ -141,6 +141,7 @@ class Link:
         self.watch = Watch(transport.name, wake=wake)
         self.subjects: dict[ConfigManager, Subject] = {}
         self._connection: BaseDatabaseWrapper | None = None
+        self._raw: Any = None
         self._backoff = Backoff()
         self._interval = 0.0
         self._poll_at = self._looked_at = -inf
@@ -154,12 +155,17 @@ class Link:
 
     @property
     def connection(self) -> BaseDatabaseWrapper | None:
-        """The one to the database; None: it is down."""
-        return self._connection
+        """The one to the database; None: it is down.
+
+        Or a failed transaction has put another one in its place, as Django does in the end of
+        ``atomic``: that one listens to nothing.
+        """
+        connection = self._connection
+        return connection if connection and connection.connection is self._raw else None
 
     def fileno(self) -> int | None:
         """What becomes readable when there may be a hint."""
-        return None if self._connection is None else self.transport.fileno()
+        return None if self.connection is None else self.transport.fileno()
 
     @property
     def poll_at(self) -> float:
@@ -174,7 +180,7 @@ class Link:
         """The same, but for polls that find nothing."""
         if self._backoff.failures:
             return self._backoff.until
-        if self._connection is None or self.transport.is_pending():
+        if self.connection is None or self.transport.is_pending():
             return -inf
         subjects = (subject.due_at() for subject in self.subjects.values())
         return min(self._hint_at, self.transport.due_at(), *subjects)
@@ -205,7 +211,8 @@ class Link:
         self._poll_at = -inf
 
     def _connected(self) -> BaseDatabaseWrapper:
-        if self._connection is None:
+        if self.connection is None:
+            self.close()
             if (direct := self._direct_alias()) is None or not self._connect(direct):
                 self._connect(None)
             self._hint_at = inf
@@ -226,6 +233,7 @@ class Link:
         connections[self.alias] = connection  # for what this thread does through the ORM
         try:
             connection.ensure_connection()
+            self._raw = connection.connection
         except DatabaseError as error:
             if direct is None:
                 raise
@@ -238,7 +246,7 @@ class Link:
     def poll(self) -> bool:
         """Poll; False if there is something to do, by ``tend``. Never raises."""
         try:
-            if self._connection is None or self.transport.may_have_changed():
+            if self.connection is None or self.transport.may_have_changed():
                 self._hint_at = -inf
                 return False
             now = monotonic()

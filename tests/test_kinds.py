@@ -18,7 +18,7 @@ from django.test import Client
 from django.utils import timezone
 from PIL import Image
 
-from siteconfig import ConfigManager
+from siteconfig import ConfigManager, history
 from siteconfig.exceptions import UnknownSettingError
 from siteconfig.testing import override_config
 from tests.factories import AdminFactory
@@ -77,9 +77,9 @@ def page() -> Client:
     return browser(AdminFactory())
 
 
-def form_data(page: Client, **changes: Any) -> dict[str, Any]:
+def form_data(page: Client, at: str = URL, **changes: Any) -> dict[str, Any]:
     """The form as it is shown, with some changes; a moment is given as day and time of day."""
-    data = filled_in(page, URL)
+    data = filled_in(page, at)
     moment = data.pop("moment")
     data |= {"moment_0": f"{moment:%Y-%m-%d}", "moment_1": f"{moment:%H:%M:%S}"}
     for name in ("document", "image"):
@@ -122,6 +122,43 @@ class TestEveryKind:
         kinds.set_settings(**values)
         kinds.reset()
         assert {name: kinds.settings[name] for name in values} == values
+
+    def test_the_history_has_each_and_brings_it_back(
+        self, page: Client, kinds: ConfigManager
+    ) -> None:
+        """Files and objects too; and nothing of it seems to have been changed past Django."""
+        warehouse, note = Warehouse.objects.create(name="North"), Note.objects.create(text="a")
+        kinds.set_settings(document="old.txt", blob=b"\x00", warehouse=warehouse)
+        before = dict(kinds.settings)
+        changes: dict[str, Any] = {name: given for name, (given, _read) in GIVEN.items()}
+        changes |= {"note": str(note.pk), "warehouse": "", "image": png()}
+        changes |= {"document": SimpleUploadedFile("new.txt", b"new")}
+        assert page.post(URL, form_data(page, **changes)).status_code == 302
+        after = dict(kinds.settings)
+        assert [name for name in before if before[name] == after[name]] == ["extra", "blob"]
+        kinds.set_setting("blob", b"\x01")
+        change = history.changes_of(EveryKind)[1]
+        assert set(change.changes) == {name for name in before if name not in {"extra", "blob"}}
+        url = f"{URL}?_undo={change.pk}"
+        undone = {**form_data(page, at=url), "_undo": str(change.pk)}
+        response = page.post(URL, undone)
+        assert response.status_code == 302, response.context["adminform"].form.errors
+        assert dict(kinds.settings) == before | {"blob": b"\x01"}
+        assert {one.how for one in history.changes_of(EveryKind)} == {"admin", "code"}
+        assert default_storage.exists(after["document"])
+
+    def test_the_page_resets_each(self, page: Client, kinds: ConfigManager) -> None:
+        """Files and objects too, and also where nothing is sent of the field."""
+        defaults = dict(kinds.settings)
+        kinds.set_settings(**{name: read for name, (_given, read) in GIVEN.items()})
+        kinds.set_settings(document="old.txt", image="old.png")
+        kinds.set_settings(warehouse=Warehouse.objects.create(name="North"))
+        names = [*GIVEN, "document", "image", "warehouse"]
+        data = form_data(page) | {f"_reset-{name}": "on" for name in names}
+        del data["line"], data["data"]
+        response = page.post(URL, data)
+        assert response.status_code == 302, response.context["adminform"].form.errors
+        assert dict(kinds.settings) == defaults
 
     def test_a_fixture_carries_all_of_it(self, kinds: ConfigManager, tmp_path: Path) -> None:
         """dumpdata and loaddata."""

@@ -11,7 +11,7 @@ from tests.servers import Postgres
 
 MODULES = (
     *("transactions", "models", "config_manager", "receivers", "async", "last_known_good"),
-    *("admin", "fleet", "middleware", "kinds", "input"),
+    *("admin", "fleet", "middleware", "kinds", "input", "changes", "page", "pins"),
 )
 
 
@@ -28,7 +28,7 @@ def test_the_core_on_postgresql(postgres: Postgres) -> None:
             env={**os.environ, "SITECONFIG_TEST_DATABASE": postgres.url("core")},
             capture_output=True,
             text=True,
-            timeout=240,
+            timeout=300,
             check=False,
         )
         assert ran.returncode == 0, ran.stdout[-10_000:] + ran.stderr[-2000:]

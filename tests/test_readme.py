@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from django.contrib import admin
 from django.test.utils import isolate_apps
 
 from siteconfig.signals import config_changed
+from tests.factories import AdminFactory
 
 README = Path(__file__).parent.parent / "README.md"
 
@@ -20,6 +22,7 @@ def test_the_examples_run() -> None:
     """One after the other, as a reader would type them."""
     namespace: dict[str, object] = {"MIDDLEWARE": [], "INSTALLED_APPS": [], "SITECONFIG": {}}
     namespace["DATABASES"] = {"default": {}}
+    namespace["request"] = SimpleNamespace(user=AdminFactory.create())
     blocks = re.findall(r"```python\n(.*?)```", README.read_text(), re.DOTALL)
     assert len(blocks) > 5
     for block in blocks:
