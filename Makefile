@@ -30,7 +30,7 @@ soak: $(READY) ## Faults 1,000 times each, writes for 60 s each way, 2,000 input
 		$(BIN)/python -m pytest -v tests/test_quiet.py tests/test_history.py tests/test_input.py $(ARGS)
 
 screenshots: $(READY) ## Take the pictures in docs/images anew
-	SITECONFIG_SCREENSHOTS=1 $(BIN)/python -m pytest -k picture tests/test_browser.py $(ARGS)
+	SITECONFIG_SCREENSHOTS=1 $(BIN)/python -m pytest tests/test_pictures.py $(ARGS)
 
 check: $(READY) ## Check style, types, imports and migrations
 	$(BIN)/ruff check

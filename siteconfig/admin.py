@@ -65,9 +65,14 @@ class Section(NamedTuple):
 class ConfigAdmin(SingletonModelAdmin):
     """The page of one config model; a project registers its own model with it.
 
-    It goes together with other ModelAdmins, such as those that bring a look of their own::
+    It goes together with other ModelAdmins, such as those that bring a look of their own, in either
+    order::
 
         class ShopConfigAdmin(ConfigAdmin, unfold.admin.ModelAdmin): ...
+
+    Their widgets, ``formfield_overrides``, ``readonly_fields`` and inlines are taken; inlines are
+    saved with the settings, but neither reviewed nor in the history. What is about a list, such as
+    ``list_display``, is of no use: there is none. A ``form`` must be a ConfigForm.
 
     Attributes:
         field_permissions: setting → the permission, ``"app_label.codename"``, without which it is

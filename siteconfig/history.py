@@ -460,6 +460,11 @@ class Origin:
     how: str
     at: datetime
 
+    @property
+    def by(self) -> str:
+        """Who made it; where that is not known, by which way it was made."""
+        return self.who or str(How(self.how).label)
+
 
 def last_changes(model: type[ConfigModel], using: str | None = None) -> dict[str, Origin]:
     """Who changed each setting last, and when, as far as it is recorded. Two queries at most."""

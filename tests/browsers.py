@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import shutil
 from contextlib import contextmanager
+from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +18,7 @@ import pytest
 from django.conf import settings
 from django.test import Client, override_settings
 from django.urls import reverse
+from PIL import Image
 
 from tests.fixtures import needed
 from tests.servers import Missing
@@ -51,6 +53,9 @@ ADMIN_POLICY = "default-src 'self'"
 
 SCREENSHOTS_VARIABLE = "SITECONFIG_SCREENSHOTS"
 IMAGES = Path(__file__).parent.parent / "docs" / "images"
+
+#: Colours of a picture.
+COLORS = 128
 
 
 def chromium_program() -> str:
@@ -139,26 +144,41 @@ class Browse:
         self._chromium = chromium
         self._address = address
         self._contexts: list[BrowserContext] = []
+        self._scripted: list[BrowserContext] = []
 
-    def __call__(self, user: Any = None, *, narrow: bool = False, dark: bool = False) -> Page:
+    def __call__(
+        self,
+        user: Any = None,
+        *,
+        narrow: bool = False,
+        dark: bool = False,
+        scripts: bool = True,
+        height: int | None = None,
+    ) -> Page:
         """A window of somebody who shares no cookies with those before.
 
         Args:
             user: who is logged in.
             narrow: on a telephone.
             dark: by somebody who likes dark pages.
+            scripts: by somebody whose browser runs JavaScript.
+            height: of the window, where it matters.
         """
+        size = NARROW if narrow else WIDE
         context = self._chromium.new_context(
             base_url=self._address,
-            viewport=NARROW if narrow else WIDE,
+            viewport={**size, "height": height or size["height"]},
             is_mobile=narrow,
             has_touch=narrow,
             color_scheme="dark" if dark else "light",
             device_scale_factor=2,
             locale="en-GB",
             timezone_id="UTC",
+            java_script_enabled=scripts,
         )
         self._contexts.append(context)
+        if scripts:
+            self._scripted.append(context)
         context.on("console", self._note_message)
         context.on("weberror", lambda error: self.errors.append(str(error.error)))
         if user is not None:
@@ -178,7 +198,7 @@ class Browse:
 
     def settle(self) -> None:
         """Return once all that has gone wrong so far is in ``errors``."""
-        for context in self._contexts:
+        for context in self._scripted:
             for page in context.pages:
                 page.evaluate("new Promise(requestAnimationFrame)")
 
@@ -217,8 +237,8 @@ def expect(chromium: Browser) -> Callable[..., Any]:
 def screenshot() -> Callable[..., None]:
     """Write ``docs/images/<name>.png`` if ``SITECONFIG_SCREENSHOTS`` is 1, as often the same.
 
-    ``screenshot("home", page, {"#version": "7"})`` shows the whole page, with 7 as the text of the
-    elements that the selector names: for numbers and times that differ from run to run.
+    ``screenshot("home", page, {"#version": "7"})`` shows what is in the window, with 7 as the text
+    of the elements that the selector names: for numbers and times that differ from run to run.
     """
 
     def take(name: str, page: Page, texts: Mapping[str, str] | None = None) -> None:
@@ -228,8 +248,11 @@ def screenshot() -> Callable[..., None]:
             page.locator(selector).evaluate_all(
                 "(found, text) => found.forEach((one) => { one.textContent = text; })", text
             )
-        page.screenshot(
-            path=IMAGES / f"{name}.png", full_page=True, animations="disabled", caret="hide"
+        taken = page.screenshot(animations="disabled", caret="hide")
+        # A page has few colours: with a palette it is a third as large.
+        picture = (
+            Image.open(BytesIO(taken)).convert("RGB").quantize(COLORS, dither=Image.Dither.NONE)
         )
+        picture.save(IMAGES / f"{name}.png", optimize=True)
 
     return take

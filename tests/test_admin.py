@@ -199,6 +199,33 @@ class TestAProjectsOwnModel:
         response = client.post(url, filled_in(client, url, low="11", opening="8:00:00"))
         assert response.context["adminform"].form.errors == {"low": ["Not above high."]}
 
+    def test_may_be_another_model_admin_as_well(self) -> None:
+        """Widgets and read-only fields are that one's, and of a list nobody asks."""
+        from django import forms
+        from django.contrib import admin
+        from django.db import models
+
+        from siteconfig.admin import ConfigAdmin
+
+        class OurAdmin(admin.ModelAdmin):  # type: ignore[type-arg] # not at run time
+            list_display = ["currency"]
+            formfield_overrides = {models.CharField: {"widget": forms.Textarea}}
+            readonly_fields = ["tax"]
+            save_on_top = True
+
+        class Page(ConfigAdmin, OurAdmin):
+            pass
+
+        page = Page(ShopConfig, admin.site)
+        assert page.check() == []
+        request = RequestFactory().get("/")
+        request.user = AdminFactory()  # type: ignore[assignment] # it gives a User
+        response: Any = page.change_view(request, "1")
+        text = response.render().content.decode()
+        assert '<textarea name="currency"' in text
+        assert 'name="tax"' not in text
+        assert "siteconfig-bar" in text
+
     def test_more_settings_may_be_left_out(self) -> None:
         """exclude is Django's."""
         from django.contrib import admin

@@ -83,20 +83,6 @@ class TestTheSettingsPage:
         expect(page.locator("#setting-support_email .value")).to_have_text(CANARY)
         expect(page.locator("#setting-extra .value")).to_have_text(CANARY)
 
-    @pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
-    def test_its_picture(self, browse: Browse, screenshot: Any, expect: Any, dark: bool) -> None:
-        """As the documentation shows it."""
-        SiteConfigurationFactory.create(
-            site_name="Harbour Books",
-            support_email="help@example.org",
-            api_key="sk-0123456789abcdef",
-        )
-        editor = StaffFactory.create(username="ada", permissions=["change_siteconfiguration"])
-        page = browse(editor, dark=dark)
-        page.goto(ADMIN_PAGE)
-        expect(page.get_by_label("Site name:")).to_be_visible()
-        screenshot("settings-dark" if dark else "settings", page)
-
 
 class TestTheHomePage:
     def test_fits_a_telephone(self, browse: Browse, expect: Any) -> None:

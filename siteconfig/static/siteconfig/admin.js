@@ -7,10 +7,12 @@ document.addEventListener("DOMContentLoaded", () => {
   const rows = [...document.querySelectorAll(".siteconfig-row[data-setting]")];
   if (rows.length) {
     findSettings(rows);
+    showFirstError(rows);
   }
   if (bar) {
-    markEdits(bar.closest("form"), rows, bar);
-    reviewInDialog(bar.closest("form"));
+    const save = bar.querySelector("[name=_save]");
+    markEdits(save.form, rows, bar);
+    reviewInDialog(save.form, save, bar);
   }
 });
 
@@ -20,6 +22,7 @@ function findSettings(rows) {
   const onlyChanged = tools.querySelector(".siteconfig-only-changed");
   const found = tools.querySelector(".siteconfig-found");
   const texts = new Map(rows.map((row) => [row, textOf(row)]));
+  const opened = new Set(); // which will be closed again
 
   const show = () => {
     const words = query.value.toLowerCase().split(/\s+/).filter(Boolean);
@@ -35,8 +38,12 @@ function findSettings(rows) {
       const isEmpty = !section.querySelector(".siteconfig-row:not(.siteconfig-hidden)");
       section.classList.toggle("siteconfig-hidden", narrowed && isEmpty);
       const details = section.querySelector("details");
-      if (details && narrowed && !isEmpty) {
+      if (details && narrowed && !isEmpty && !details.open) {
         details.open = true;
+        opened.add(details);
+      } else if (opened.has(details) && !narrowed && !details.querySelector("[data-edited]")) {
+        details.open = false;
+        opened.delete(details);
       }
     }
     found.textContent = count ? "" : found.dataset.none;
@@ -51,7 +58,7 @@ function findSettings(rows) {
     } else if (event.key === "Enter") {
       event.preventDefault(); // which would save
       const first = rows.find((row) => !row.classList.contains("siteconfig-hidden"));
-      first?.querySelector("input:not([type=hidden]), select, textarea")?.focus();
+      controlOf(first)?.focus();
     }
   });
   document.addEventListener("keydown", (event) => {
@@ -65,15 +72,27 @@ function findSettings(rows) {
 
 function textOf(row) {
   const label = row.querySelector("label")?.textContent ?? "";
-  const help = row.querySelector(".help")?.textContent ?? "";
+  const help = [...row.querySelectorAll(".help:not(.siteconfig-about)")].map((one) => one.textContent).join(" ");
   const name = row.dataset.setting;
   return `${name} ${name.replaceAll("_", " ")} ${label} ${help}`.toLowerCase();
 }
 
+function showFirstError(rows) {
+  const row = rows.find((one) => one.classList.contains("errors"));
+  if (row) {
+    controlOf(row)?.focus({ preventScroll: true });
+    row.scrollIntoView({ block: "center" });
+  }
+}
+
+function controlOf(row) {
+  return row?.querySelector("input:not([type=hidden]), select, textarea");
+}
+
 function markEdits(form, rows, bar) {
   const output = bar.querySelector(".siteconfig-count");
-  // What the server has found to be edited, when it has sent the page back, is not for us to undo.
-  const sentBack = new Set(rows.filter((row) => "edited" in row.dataset));
+  // What the server has found to be edited, or wrong, when it has sent the page back, is not for us to undo.
+  const sentBack = new Set(rows.filter((row) => "edited" in row.dataset || row.classList.contains("errors")));
   let isSending = false;
 
   const mark = () => {
@@ -126,11 +145,10 @@ function isEdit(control) {
 }
 
 // The server says what would be saved, so that what is shown is what the server makes of it.
-function reviewInDialog(form) {
+function reviewInDialog(form, save, bar) {
   const dialog = document.querySelector(".siteconfig-dialog");
-  const review = form.querySelector(".siteconfig-review");
-  const save = form.querySelector("[name=_save]");
-  const reason = form.querySelector("[name=_reason]");
+  const review = bar.querySelector(".siteconfig-review");
+  const reason = bar.querySelector("[name=_reason]");
 
   review.addEventListener("click", async (event) => {
     event.preventDefault();
