@@ -80,8 +80,8 @@ class ConfigAdmin(SingletonModelAdmin):
     """
 
     form = ConfigForm
-    change_form_template = "admin/siteconfig/change_form.html"
-    object_history_template = "admin/siteconfig/history.html"
+    change_form_template = "siteconfig/admin/change_form.html"
+    object_history_template = "siteconfig/admin/history.html"
     field_permissions: ClassVar[Mapping[str, str]] = {}
 
     class Media:
