@@ -275,7 +275,7 @@ class ConfigAdmin(SingletonModelAdmin):
             "sections": self._sections(context["adminform"], may_see_history),
             "differences": form.differences(),
             "is_preview": form.is_preview,
-            "lost": [self._label(name) for name in form.proposal.lost] if form.proposal else [],
+            "lost": [self._label(name) for name in form.left_out()],
             "going_back": change_to,
             "seen_name": SEEN,
             "reason_name": REASON,
@@ -320,9 +320,10 @@ class ConfigAdmin(SingletonModelAdmin):
         Raises:
             PermissionDenied: some of it this user may not change, whatever the form has offered.
         """
-        columns = form.columns()
-        if columns & {*self._forbidden(request), *self._pins()}:
+        if form.edited & {*self._forbidden(request), *self._pins()}:
             raise PermissionDenied
+        # Beside what the reader has changed, what the project's own code has.
+        columns = form.edited | (obj._changed_fields() if form.changes else set())
         if columns:
             try:
                 obj.save(update_fields=columns)

@@ -6,12 +6,14 @@ import json
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
+from hashlib import blake2b
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from django import forms
 from django.core.exceptions import ValidationError
 from django.core.files import File
 from django.db import models
+from django.utils.functional import cached_property
 from django.utils.timesince import timesince
 from django.utils.timezone import now
 from django.utils.translation import gettext
@@ -27,10 +29,11 @@ from siteconfig.history import (
     is_same_secret,
     last_changes,
 )
-from siteconfig.models import default_of
+from siteconfig.models import as_stored, default_of
 from siteconfig.secret import Secret
 from siteconfig.snapshot import EXTRA
 from siteconfig.storable import check_given, check_storable
+from siteconfig.widgets import Given
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -45,7 +48,7 @@ else:
 
 #: What the page sends beside the settings. No setting has such a name: they begin with no "_".
 SEEN, REASON, PREVIEW = "_seen", "_reason", "_preview"
-RESET, CHOICE = "_reset-", "_conflict-"
+RESET, CHOICE, PENDING, DROP = "_reset-", "_conflict-", "_pending", "_drop-"
 
 #: In place of a digest: of what is given now, and stored nowhere.
 NEW = "new"
@@ -103,6 +106,7 @@ class ConfigForm(ConfigModelForm):
         proposal: values to begin with in place of the stored ones.
         refusal: why the database has refused what was given.
         changes: what would be saved, as a record of the history has it.
+        edited: the fields that the reader has changed.
         conflicts: by setting, where the reader is to choose.
         row: what is stored. If it is to be saved what ``locked_row()`` has read, in the same
             transaction: what somebody else saves in between would else go unnoticed.
@@ -115,9 +119,13 @@ class ConfigForm(ConfigModelForm):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.changes: dict[str, dict[str, Any]] = {}
+        self.edited: set[str] = set()
         self.conflicts: dict[str, Conflict] = {}
         self.model: type[ConfigModel] = self._meta.model
         self.row = self.instance.read_as()
+        # Fields that were given otherwise than by their inputs, and settings to be written anyhow.
+        self._given: set[str] = set()
+        self._forced: set[str] = set()
         for setting in self.model._meta.concrete_fields:
             if setting.name in self.fields:
                 field = self.fields[setting.name]
@@ -136,11 +144,20 @@ class ConfigForm(ConfigModelForm):
 
     @property
     def seen(self) -> str:
-        """What the page is to send back as ``SEEN``: a digest of each setting that it shows."""
+        """What the page is to send back as ``SEEN``, to tell later what its reader has touched.
+
+        Digests of each setting as it is stored, and of what a browser sends of it untouched.
+        """
         if self.is_bound and SEEN in self.data:
             return str(self.data[SEEN])
-        stored = {name: self.row[name] for name in self._settings()}
-        return json.dumps({name: one.digest for name, one in self._entries(stored).items()})
+        stored = self._entries({name: self.row[name] for name in self._settings()})
+        proposed = self.proposal.values if self.proposal else {}
+        sent = {
+            field.name: hash_of(shown_as_sent(self[field.name]))
+            for name, field in self._settings().items()
+            if name not in proposed  # which the reader is to save
+        }
+        return json.dumps([{name: one.digest for name, one in stored.items()}, sent])
 
     def _propose(self, proposal: Proposal) -> None:
         """Show these values in place of the stored ones, as what might be saved."""
@@ -152,14 +169,15 @@ class ConfigForm(ConfigModelForm):
         stored = self._entries({name: self.row[name] for name in values})
         self.changes = changes_between(stored, self._entries(values))
 
+    def left_out(self) -> list[str]:
+        """The settings of the proposal that are left as they are: not known, or not for here."""
+        if self.proposal is None:
+            return []
+        return [*self.proposal.lost, *sorted(self.proposal.values.keys() - self._settings().keys())]
+
     def differences(self) -> list[Difference]:
         """What would be saved, for people to read."""
         return differences(self.model, self.changes)
-
-    def columns(self) -> set[str]:
-        """The fields that are to be written."""
-        names = {EXTRA if name.startswith(f"{EXTRA}.") else name for name in self.changes}
-        return {self.model.setting_fields()[name].name for name in names}
 
     def clean(self) -> Any:
         if self.refusal is not None:
@@ -182,18 +200,32 @@ class ConfigForm(ConfigModelForm):
     def _clean_fields(self) -> None:
         super()._clean_fields()  # type: ignore[misc] # missing in the stubs
         self._bring_files_back()
-        reset = self._reset()
+        self._reset()
+        self._ask_again()
         self._merge()
-        for name in reset & self.row._unreadable.keys():
-            self.changes.setdefault(name, {})  # to be replaced, whatever is stored
 
     def _post_clean(self) -> None:
         # Django leaves a field as it is that was not sent and is to be empty now, by a reset.
-        for name in self.columns():
-            field = self.model._meta.get_field(name)
-            if name in self.cleaned_data and not isinstance(field, models.FileField):
-                field.save_form_data(self.instance, self.cleaned_data[name])  # type: ignore[union-attr]
+        for field in self._settings().values():
+            if field.name in self.edited and not isinstance(field, models.FileField):
+                field.save_form_data(self.instance, self.cleaned_data.get(field.name))
         super()._post_clean()  # type: ignore[misc] # missing in the stubs
+        self._compare()
+
+    def _compare(self) -> None:
+        """Find out what would be saved: also what ``clean()`` of the form or the model has set."""
+        fields = self.model.setting_fields()
+        held = self.instance.__dict__
+        values = {
+            name: as_stored(field, plain(field, held[name])) for name, field in fields.items()
+        }
+        mine, theirs = self._entries(values), self._entries(self.row)
+        new = {
+            name for name in fields if is_new(held[name], self.row[name]) or name in self._forced
+        }
+        kept = {name for name in fields if is_same_secret(self.row[name], held[name])}
+        names = new | changes_between(theirs, mine).keys()
+        self.changes = changes_between(theirs, mine, sorted(names - kept))
 
     def _bring_files_back(self) -> None:
         """Take proposed files, which no browser can send, unless there is an upload."""
@@ -203,58 +235,121 @@ class ConfigForm(ConfigModelForm):
                 given = self.cleaned_data.get(field.name)
                 if given is not False and not is_new_file(given):
                     self.cleaned_data[field.name] = values[name] or False  # which clears it
+                    self._given.add(field.name)
 
-    def _reset(self) -> set[str]:
+    def _reset(self) -> None:
         """Put the defaults in the place of what was given, where a box says so."""
-        reset = set()
         for name, field in self._settings().items():
             if RESET + field.name in self.data:
                 self.errors.pop(field.name, None)
                 self.cleaned_data[field.name] = default_object(field)
-                reset.add(name)
-        return reset
+                self._given.add(field.name)
+                if name in self.row._unreadable:
+                    self._forced.add(name)  # to be replaced, whatever is stored
+
+    def _ask_again(self) -> None:
+        """Refuse to lose a secret or a file that was given to a page which cannot send it again."""
+        for name in self._asked_for():
+            if not self._is_touched(name):
+                message = gettext("Give it again, or tick the box to leave it as it is.")
+                self.add_error(name, ValidationError(message, code="again"))
+
+    def _asked_for(self) -> list[str]:
+        sent = self.data.getlist(PENDING) if hasattr(self.data, "getlist") else ()
+        return [name for name in sent if name in self.fields and DROP + name not in self.data]
+
+    @property
+    def pending(self) -> set[str]:
+        """The fields of which the page cannot send what was given once more."""
+        if not self.is_bound:
+            return set()
+        kinds = models.FileField | SecretField
+        fields = [one for one in self._settings().values() if isinstance(one, kinds)]
+        touched = {one.name for one in fields if self._is_touched(one.name) and self._holds(one)}
+        return touched | set(self._asked_for())
+
+    def _holds(self, field: models.Field[Any, Any]) -> bool:
+        """Whether something was given, and not only a box ticked."""
+        data = self[field.name].data
+        return bool(data.text if isinstance(data, Given) else data)
+
+    def _is_touched(self, name: str) -> bool:
+        """Whether a field is not as a browser sends it that has only shown it."""
+        bound = self[name]
+        if bound.field.disabled:
+            return False
+        if isinstance(bound.data, Given):
+            return bool(bound.data.text) or bound.data.is_cleared
+        if isinstance(bound.field.widget, forms.FileInput):
+            return bool(bound.data) or bound.data is False
+        seen = self._seen[1].get(name) or hash_of(shown_as_sent(bound))
+        return name in self._given or hash_of(as_sent(bound.field.widget, bound.data)) != seen
 
     def _merge(self) -> None:
-        """Find out what the reader has changed, and let be what somebody else has.
-
-        Without ``SEEN``, from a script, what is stored now is taken for what was seen.
-        """
-        fields = {
-            name: field
-            for name, field in self._settings().items()
-            if field.name in self.cleaned_data
-        }
-        given = {
-            name: plain(field, self.cleaned_data[field.name]) for name, field in fields.items()
-        }
-        stored = {name: self.row[name] for name in fields}
+        """Let be what the reader has not touched; where somebody else has changed it, too, ask."""
+        given: dict[str, Any] = {}
+        for name, field in self._settings().items():
+            if not (field.name in self._given or self._is_touched(field.name)):
+                self._leave(name, field)
+            elif field.name in self.cleaned_data:
+                value = plain(field, self.cleaned_data[field.name])
+                given[name] = as_stored(field, value)
+        stored = {name: self.row[name] for name in given}
         mine, theirs = self._entries(given), self._entries(stored)
-        seen = self._seen() or {name: one.digest for name, one in theirs.items()}
         extra = dict(given.get(EXTRA) or {})
         for name in sorted(mine.keys() | theirs.keys()):
-            my, their = digest_of(mine, name), digest_of(theirs, name)
-            if name in fields and is_new(self.cleaned_data[fields[name].name], stored[name]):
-                my = NEW
-            is_mine = my not in {their, seen.get(name)}
-            if is_mine and their not in {my, seen.get(name)}:
-                is_mine = self._choose(name, theirs, mine)
-            if is_mine:
-                self.changes |= changes_between(theirs, mine, [name])
-            elif name in fields:
-                self.cleaned_data[fields[name].name] = getattr(self.instance, fields[name].name)
+            if self._is_mine(name, mine, theirs, stored):
+                self.edited.add(self._field_of(name))
+            elif name in given:
+                self._leave(name, self.model.setting_fields()[name])
             elif name in theirs:
                 extra[name.removeprefix(f"{EXTRA}.")] = theirs[name].shown["value"]
             else:
                 del extra[name.removeprefix(f"{EXTRA}.")]
-        if EXTRA in fields:
+        if EXTRA in given:
             self.cleaned_data[EXTRA] = extra
 
-    def _seen(self) -> dict[str, str] | None:
+    def _is_mine(
+        self,
+        name: str,
+        mine: Mapping[str, Entry],
+        theirs: Mapping[str, Entry],
+        stored: Mapping[str, Any],
+    ) -> bool:
+        """Whether the reader's own value is to be saved."""
+        my, their = digest_of(mine, name), digest_of(theirs, name)
+        # Without SEEN, from a script, what is stored now is taken for what was seen.
+        was = self._seen[0].get(name) if self._seen[0] else their
+        if name in stored and is_new(self.cleaned_data.get(self._field_of(name)), stored[name]):
+            my = NEW
+        if name in self._forced:
+            return True
+        if my in {their, was}:
+            return False
+        return their == was or self._choose(name, theirs, mine)
+
+    def _leave(self, name: str, field: models.Field[Any, Any]) -> None:
+        """Leave a setting as it is stored, whatever was made of what was sent."""
+        if not self.conflicts.get(name):
+            self.errors.pop(field.name, None)
+        sent = self.cleaned_data.get(field.name)
+        if not isinstance(sent, models.Model) or plain(field, sent) != self.row[name]:
+            self.cleaned_data[field.name] = getattr(self.instance, field.name)
+
+    def _field_of(self, name: str) -> str:
+        key = EXTRA if name.startswith(f"{EXTRA}.") else name
+        return self.model.setting_fields()[key].name
+
+    @cached_property
+    def _seen(self) -> tuple[dict[str, str], dict[str, str]]:
+        """What was sent as ``SEEN``; two empty ones if nothing was, or nonsense."""
         try:
-            seen = json.loads(self.data.get(SEEN, ""))
-        except ValueError:
-            return None
-        return seen if isinstance(seen, dict) else None
+            stored, sent = json.loads(self.data.get(SEEN, ""))
+            if all(isinstance(one, str) for part in (stored, sent) for one in part.values()):
+                return stored, sent
+        except (ValueError, TypeError, AttributeError, RecursionError):
+            pass
+        return {}, {}
 
     def _choose(self, name: str, theirs: Mapping[str, Entry], mine: Mapping[str, Entry]) -> bool:
         """Whether the reader's own value is to replace one that somebody else has set meanwhile."""
@@ -265,8 +360,9 @@ class ConfigForm(ConfigModelForm):
         (difference,) = differences(self.model, {name: change})
         origin = last_changes(self.model, self.instance._state.db).get(name)
         self.conflicts[name] = Conflict(difference, origin, CHOICE + name, their)
-        field = EXTRA if name.startswith(f"{EXTRA}.") else self.model.setting_fields()[name].name
-        self.add_error(field, ValidationError(self._said(difference, origin), code="conflict"))
+        self.add_error(
+            self._field_of(name), ValidationError(self._said(difference, origin), code="conflict")
+        )
         return False
 
     def _said(self, difference: Difference, origin: Origin | None) -> str:
@@ -278,11 +374,40 @@ class ConfigForm(ConfigModelForm):
 
 def plain(field: models.Field[Any, Any], value: Any) -> Any:
     """What a form field gives, as the settings have it: ids and names of files."""
-    if isinstance(value, models.Model):
-        return value.pk
-    if isinstance(value, File):
-        return value.name or ""
-    return "" if value is False and isinstance(field, models.FileField) else value
+    if isinstance(field, models.FileField):
+        return str(getattr(value, "name", value) or "")
+    if isinstance(field, models.ForeignKey) and isinstance(value, models.Model):
+        return getattr(value, field.target_field.attname)
+    return value
+
+
+def shown_as_sent(bound: forms.BoundField) -> Any:
+    """What a browser sends of a field that it has only shown."""
+    return as_sent(bound.field.widget, bound.field.prepare_value(bound.initial))
+
+
+def as_sent(widget: forms.Widget, value: Any) -> Any:
+    """What is sent of ``value``, as texts, each with the ends of its lines as they are here."""
+    if isinstance(widget, forms.MultiWidget):
+        parts = value if isinstance(value, list | tuple) else widget.decompress(value) or ()
+        return [as_sent(*pair) for pair in zip(widget.widgets, parts, strict=False)]
+    if isinstance(widget, forms.CheckboxInput):
+        return bool(widget.check_test(value))
+    text = widget.format_value(value)
+    if isinstance(text, list | tuple):
+        return [str(one) for one in text if one not in ("", None)]
+    lines = ("" if text is None else str(text)).splitlines()
+    if isinstance(widget, forms.Textarea):
+        return "\n".join(lines)
+    return "".join(lines).strip()
+
+
+def hash_of(sent: Any) -> str:
+    """A short name of what is sent."""
+    if isinstance(sent, list) and len(sent) < 2:
+        sent = sent[0] if sent else ""  # one choice of a list, or none
+    text = json.dumps(sent)
+    return blake2b(text.encode("utf-8", "surrogatepass"), digest_size=6).hexdigest()
 
 
 def is_new(value: Any, stored: Any) -> bool:
@@ -302,7 +427,8 @@ def default_object(field: models.Field[Any, Any]) -> Any:
     """The default of a setting, as its form field would give it."""
     value = default_of(field)
     if isinstance(field, models.ForeignKey) and value is not None:
-        return field.related_model._base_manager.filter(pk=value).first()
+        objects = field.related_model._base_manager
+        return objects.filter(**{field.target_field.attname: value}).first()
     if isinstance(field, models.FileField):
         return value or False  # which clears it
     return value
@@ -352,6 +478,8 @@ class About:
     reset_name: str | None
     """Of the box that puts the default back; None: there is none."""
     is_reset: bool
+    is_pending: bool
+    """What was given is not in the page any more."""
     last_change: str
     """Who changed it last, and when; empty: nobody, or the reader is not to know."""
     conflicts: list[Conflict]
@@ -376,6 +504,7 @@ def about(
     stored = entries(model, form.row)
     conflicts = [(name.partition(".")[0], one) for name, one in form.conflicts.items()]
     changed = {name.partition(".")[0] for name in form.changes}
+    pending = form.pending
     extra = {name for name in stored if name.startswith(f"{EXTRA}.")}
     return {
         field.name: About(
@@ -390,6 +519,7 @@ def about(
             is_unreadable=name in form.row._unreadable,
             reset_name=RESET + field.name if _can_be_reset(form, field) else None,
             is_reset=RESET + field.name in form.data,
+            is_pending=field.name in pending,
             last_change=_said_of(origins[name]) if name in origins else "",
             conflicts=[one for setting, one in conflicts if setting == name],
             pin=pins.get(name),

@@ -8,6 +8,8 @@ changed past Django. Whoever notices that, the next writer or a watcher, adds a 
 from __future__ import annotations
 
 import json
+import logging
+import zlib
 from collections import deque
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -15,7 +17,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from hashlib import blake2b
 from math import isfinite
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 from weakref import WeakKeyDictionary
 
 from django.apps import apps
@@ -27,6 +29,7 @@ from django.utils.translation import gettext_lazy as _
 
 from siteconfig.conf import conf
 from siteconfig.connections import orm_refuses, read_outside
+from siteconfig.exceptions import AppendOnlyError
 from siteconfig.fields import SecretField
 from siteconfig.secret import Secret
 from siteconfig.snapshot import EXTRA, same
@@ -51,6 +54,12 @@ class How(TextChoices):
     OUTSIDE = "outside", _("past Django")
 
 
+log = logging.getLogger("siteconfig.history")
+
+#: Characters of a user's name, or key, that are kept.
+NAME_LENGTH = 255
+
+
 # Who
 
 
@@ -65,10 +74,14 @@ class Attribution:
 
     def who(self) -> tuple[str, str]:
         """The user's name and key, both as text and both empty for nobody."""
-        user = self.user() if callable(self.user) else self.user
-        if user is None or not getattr(user, "is_authenticated", False):
+        try:
+            user = self.user() if callable(self.user) else self.user
+            if user is None or not getattr(user, "is_authenticated", False):
+                return "", ""
+            return str(user.get_username())[:NAME_LENGTH], str(user.pk)[:NAME_LENGTH]
+        except Exception:
+            log.exception("Who changes settings cannot be told")  # they are changed all the same
             return "", ""
-        return str(user.get_username()), str(user.pk)
 
 
 _attribution: ContextVar[Attribution] = ContextVar(
@@ -89,7 +102,12 @@ def attributed_to(
         user: a user, or a function without arguments that gives one when a write is recorded.
         reason: why the writes are made, for people to read.
         how: one of ``How``; only for code that is itself a way of editing settings.
+
+    Raises:
+        ValueError: ``how`` is none of them.
     """
+    if how is not None and how not in How.values:
+        raise ValueError(f"how is {how!r}; it must be one of {', '.join(How.values)}.")
     given = {"user": user, "reason": reason, "how": how}
     given = {name: value for name, value in given.items() if value is not None}
     token = _attribution.set(replace(_attribution.get(), **given))
@@ -125,8 +143,9 @@ def entries(
         unreadable: what is stored of those settings that their fields cannot read.
     """
     unreadable = unreadable or {}
-    # A new one: nothing in it is ever saved.
-    row = model(**values)
+    # Only to ask the fields; its __init__ may be the project's, and may open files.
+    row = model.__new__(model)
+    row.__dict__.update(values)
     found: dict[str, Entry] = {}
     for name, field in model.setting_fields().items():
         if name not in values or getattr(field, "auto_now", False):
@@ -134,14 +153,23 @@ def entries(
         if isinstance(field, SecretField):
             found[name] = Entry({}, _digest_of_secret(values[name]))
         elif name in unreadable:
-            found[name] = Entry({}, _digest(repr(unreadable[name])))
+            found[name] = Entry({}, _digest(field, repr(unreadable[name])))
         elif name == EXTRA:
             for key, value in values[name].items():
-                found[f"{EXTRA}.{key}"] = Entry({"value": value}, _digest(value))
+                found[f"{EXTRA}.{key}"] = Entry({"value": in_json(value)}, _digest(field, value))
         else:
-            value = encoded(field, row)
-            found[name] = Entry({"value": value}, _digest(value))
+            value = in_json(encoded(field, row))
+            found[name] = Entry({"value": value}, _digest(field, value))
     return found
+
+
+def in_json(value: Any) -> Any:
+    """``value``, or its text where it is no JSON for a database: raw SQL may store infinities."""
+    try:
+        json.dumps(value, allow_nan=False, cls=Encoder)
+    except ValueError:
+        return json.dumps(value, cls=Encoder)
+    return value
 
 
 def entries_of(model: type[ConfigModel], snapshot: Snapshot) -> dict[str, Entry]:
@@ -179,17 +207,27 @@ class Encoder(DjangoJSONEncoder):
             return str(o)
 
 
-def _digest(value: Any) -> str:
+#: Characters at the beginning of a digest that tell the kind of the field. A field that becomes one
+#: of another kind, in a new release, has not been changed by anybody.
+KIND = 2
+
+
+def _digest(field: models.Field[Any, Any], value: Any) -> str:
+    kind = f"{field.get_internal_type()} {getattr(field, 'decimal_places', '')}"
     # Sorted: PostgreSQL keeps no order of keys.
     text = json.dumps(value, sort_keys=True, cls=Encoder)
+    return _hash(kind)[:KIND] + _hash(text)
+
+
+def _hash(text: str) -> str:
     return blake2b(text.encode("utf-8", "surrogatepass"), digest_size=6).hexdigest()
 
 
 def _digest_of_secret(secret: Secret | None) -> str:
     """Of what is stored, which tells nothing of the secret; of a plain text that would."""
     if secret is None or secret.stored is None or secret.is_stored_in_plain:
-        return "set" if secret else ""
-    return _digest(repr(secret.stored))
+        return "secret: set" if secret else "secret: not set"
+    return "se" + _hash(repr(secret.stored))
 
 
 # Recording
@@ -198,24 +236,56 @@ def _digest_of_secret(secret: Secret | None) -> str:
 _before: WeakKeyDictionary[BaseDatabaseWrapper, dict[type[ConfigModel], deque[Snapshot]]]
 _before = WeakKeyDictionary()
 
+#: What was read of a row when it was locked, and in which transaction; by connection and model.
+_locked: WeakKeyDictionary[BaseDatabaseWrapper, dict[type[ConfigModel], tuple[Snapshot, Any]]]
+_locked = WeakKeyDictionary()
+
 #: How many writes may be nested, in receivers that write themselves; more are writes that failed.
 DEEPEST = 8
 
 
-def begin(model: type[ConfigModel], using: str, row: ConfigModel | None) -> None:
-    """A write is about to be made, of the instance ``row`` if of one."""
+def note_locked(model: type[ConfigModel], using: str, snapshot: Snapshot) -> None:
+    """The row was locked and read: it says so until this transaction writes it."""
     connection = connections[using]
-    before = row.take_locked() if row is not None else None
+    _locked.setdefault(connection, {})[model] = snapshot, connection.atomic_blocks[0]
+
+
+def begin(model: type[ConfigModel], using: str, row: ConfigModel | None) -> None:
+    """A write is about to be made, of the instance ``row`` if of one.
+
+    The row is locked before it is read: of two writers the second is to find what the first left.
+    """
+    connection = connections[using]
+    snapshot, block = _locked.get(connection, {}).pop(model, (None, None))
+    is_known = row is not None and row._read is snapshot and block in connection.atomic_blocks[:1]
+    before = snapshot if is_known and snapshot else model.read_locked(using)
     writes = _before.setdefault(connection, {}).setdefault(model, deque(maxlen=DEEPEST))
-    writes.append(before or model.read(connection))
+    writes.append(before)
 
 
 def end(model: type[ConfigModel], using: str, *, is_raw: bool) -> None:
     """The write that began last has been made."""
     connection = connections[using]
+    _locked.get(connection, {}).pop(model, None)
     if writes := _before.get(connection, {}).get(model):
         before = writes.pop()
-        record(model, using, before, model.read(connection, before), is_raw=is_raw)
+        after = model.read(connection, before)
+        record(model, using, before, after, is_raw=is_raw)
+        # Those around it, of receivers that write, go on from here.
+        for position in range(len(writes)):
+            writes[position] = after
+
+
+def refuse_another(record: ConfigChange, *, using: str, **kwargs: Any) -> None:
+    """See to it that ``record``, of a fixture, replaces none that says something else.
+
+    Raises:
+        AppendOnlyError: it would.
+    """
+    there = change_model()._default_manager.using(using).filter(pk=record.pk).first()
+    fields = [field.attname for field in record._meta.concrete_fields]
+    if there is not None and any(getattr(there, name) != getattr(record, name) for name in fields):
+        raise AppendOnlyError
 
 
 def change_model() -> type[ConfigChange]:
@@ -249,7 +319,13 @@ def newest(model: type[ConfigModel], using: str) -> ConfigChange | None:
 def changes_of(model: type[ConfigModel], using: str | None = None) -> Any:
     """Every record of ``model``, the newest first."""
     records = change_model()._default_manager.using(using or router.db_for_write(model))
-    return records.filter(model=model._meta.label).order_by("-pk")
+    return records.filter(model=label_of(model)).order_by("-pk")
+
+
+def label_of(model: type[ConfigModel]) -> str:
+    """What records call ``model``: a proxy's row is that of its model."""
+    label: str = cast("Any", model._meta.concrete_model)._meta.label
+    return label
 
 
 def record(
@@ -279,7 +355,7 @@ def record(
     how = How.FIXTURE if is_raw and attribution.how == How.CODE else attribution.how
     who, who_key = attribution.who()
     change_model()._default_manager.using(using).create(
-        model=model._meta.label,
+        model=label_of(model),
         who=who,
         who_key=who_key,
         how=how,
@@ -317,7 +393,7 @@ def record_outside(
         change_model()
         ._default_manager.using(using)
         .create(
-            model=model._meta.label,
+            model=label_of(model),
             how=How.OUTSIDE,
             version=row.version,
             changes=changed,
@@ -370,8 +446,16 @@ def _differing(recorded: Mapping[str, str], stored: Mapping[str, Entry]) -> list
     return sorted(
         name
         for name in names
-        if name not in recorded or name not in stored or recorded[name] != stored[name].digest
+        if name not in recorded
+        or name not in stored
+        or _differs(recorded[name], stored[name].digest)
     )
+
+
+def _differs(recorded: str | None, stored: str | None) -> bool:
+    if recorded is None or stored is None:
+        return recorded != stored
+    return recorded != stored and recorded[:KIND] == stored[:KIND]
 
 
 # A record's ``state``: name → [digest, the key of the record that changed it last; 0: this one;
@@ -382,7 +466,13 @@ def _state(
     stored: Mapping[str, Entry], last: ConfigChange | None, changed: Mapping[str, Any]
 ) -> dict[str, list[Any]]:
     origins = {} if last is None else origins_of(last)
-    return {
+    # Fields that this release does not know, or no more, are left as another one has noted them.
+    unknown = {
+        name: [digest, origins[name]]
+        for name, (digest, _) in (last.state if last else {}).items()
+        if name not in stored and not name.startswith(f"{EXTRA}.")
+    }
+    return unknown | {
         name: [entry.digest, 0 if name in changed else origins.get(name)]
         for name, entry in stored.items()
     }
@@ -427,8 +517,11 @@ def notice(model: type[ConfigModel], using: str, known: Snapshot | None) -> None
             with connection.cursor() as cursor:
                 cursor.execute(f"SET LOCAL lock_timeout = {LOCK_TIMEOUT}")
         # Of all the processes that have noticed it, the first records it.
-        if model._lock_row(using):
-            record_outside(model, using, model.read(connection), known)
+        if not model._lock_row(using) and connection.vendor == "postgresql":
+            with connection.cursor() as cursor:  # there is no row to lock
+                key = zlib.crc32(label_of(model).encode())
+                cursor.execute("SELECT pg_advisory_xact_lock(%s)", [key])
+        record_outside(model, using, model.read(connection), known)
 
 
 def _is_to_be_recorded(model: type[ConfigModel], using: str, known: Snapshot | None) -> bool:
@@ -547,6 +640,9 @@ def _proposal(
         elif name in fields and "old" in change:
             try:
                 values[name] = decoded(fields[name], change["old"])
+                if not _is_there(fields[name], values[name]):
+                    lost.append(name)
+                    del values[name]
             except (ValidationError, ValueError, TypeError):
                 lost.append(name)  # of a type that the field no longer has
         else:
@@ -555,6 +651,14 @@ def _proposal(
         values[EXTRA] = extra
     values = {name: value for name, value in values.items() if not same_value(row, name, value)}
     return Proposal(values, sorted(lost))
+
+
+def _is_there(field: models.Field[Any, Any], value: Any) -> bool:
+    """Whether the object that a foreign key would point to still is."""
+    if value is None or not isinstance(field, models.ForeignKey):
+        return True
+    objects = field.related_model._base_manager
+    return objects.filter(**{field.target_field.attname: value}).exists()
 
 
 def same_value(row: Snapshot, name: str, value: Any) -> bool:

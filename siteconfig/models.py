@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import logging
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from datetime import UTC, date, datetime, time
 from decimal import Decimal
 from enum import Enum
@@ -118,8 +118,6 @@ class ConfigModel(SingletonModel):
 
     _read: Snapshot | None = None
     """What was read of the row when the instance was made of it; None: the ORM made it."""
-    _is_locked = False
-    """And whether the row was locked then, and has not been written since."""
 
     class Meta:
         abstract = True
@@ -283,18 +281,25 @@ class ConfigModel(SingletonModel):
 
         What is unreadable in it is as the settings have it.
         """
-        connection = transaction.get_connection(using)
-        while True:
-            if not connection.features.has_select_for_update:
-                cls._make_and_lock_row(using)
-            with closing(RowReader(cls, connection, for_update=True)) as reader:
-                stored = reader.stored()
-                if stored is not None:
-                    break
+        snapshot = cls.read_locked(using)
+        if snapshot._stored is None:
             cls._make_and_lock_row(using)
-        row = cls._from_snapshot(reader.snapshot(stored), using)
-        row._is_locked = True
-        return row
+            snapshot = cls.read_locked(using)
+        history.note_locked(cls, using, snapshot)
+        return cls._from_snapshot(snapshot, using)
+
+    @classmethod
+    def read_locked(cls, using: str) -> Snapshot:
+        """Lock the row if there is one, and read it. The first statement of a transaction.
+
+        On SQLite one that begins as a reader may not become a writer.
+        """
+        connection = transaction.get_connection(using)
+        can_lock = connection.features.has_select_for_update and connection.in_atomic_block
+        if not can_lock:
+            cls._lock_row(using)
+        with closing(RowReader(cls, connection, for_update=can_lock)) as reader:
+            return reader.snapshot(reader.stored())
 
     @classmethod
     def readable_row(cls, using: str) -> Self:
@@ -310,11 +315,6 @@ class ConfigModel(SingletonModel):
             values = {name: self.__dict__[name] for name in self.setting_fields()}
             self._read = Snapshot(self._meta.label, values)
         return self._read
-
-    def take_locked(self) -> Snapshot | None:
-        """What the row said when it was locked; None: it was not, or has been written since."""
-        is_locked, self._is_locked = self._is_locked, False
-        return self._read if is_locked else None
 
     @classmethod
     def _lock_row(cls, using: str) -> bool:
@@ -359,7 +359,7 @@ class ConfigModel(SingletonModel):
         for given, value in values.items():
             name = self.setting_name(given)
             try:
-                if (pin := pinned.get(name)) is not None:
+                if (pin := pinned.get(name if name in fields else EXTRA)) is not None:
                     raise ValidationError(
                         gettext(
                             "It is pinned by %(origin)s, and so cannot be set here: change or "
@@ -499,7 +499,17 @@ def default_of(field: models.Field[Any, Any]) -> Any:
         value = getattr(expression, "value", None)
     if isinstance(value, Enum):
         value = value.value  # as it comes back from the database
-    return value if value is None else field.to_python(value)
+    return value if value is None else as_stored(field, field.to_python(value))
+
+
+def as_stored(field: models.Field[Any, Any], value: Any) -> Any:
+    """``value``, of the field's own type, as it comes back from the database."""
+    if isinstance(field, models.DateTimeField):
+        return with_zone(field, value)
+    if isinstance(field, models.DecimalField) and isinstance(value, Decimal) and value.is_finite():
+        with suppress(ArithmeticError):  # too many digits, which validation says
+            return value.quantize(Decimal(1).scaleb(-field.decimal_places))
+    return value
 
 
 def converted(field: models.Field[Any, Any], value: Any) -> Any:
@@ -646,6 +656,11 @@ class SiteConfiguration(ConfigModel):
 
 class ChangeQuerySet(models.QuerySet["ConfigChange"]):
     """A QuerySet that can add and read."""
+
+    def bulk_create(self, *args: Any, **kwargs: Any) -> Any:
+        if kwargs.get("update_conflicts"):
+            raise AppendOnlyError
+        return super().bulk_create(*args, **kwargs)
 
     def update(self, **values: Any) -> NoReturn:
         raise AppendOnlyError

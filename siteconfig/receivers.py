@@ -26,7 +26,7 @@ from siteconfig.watcher import watcher
 if TYPE_CHECKING:
     from django.apps import AppConfig
 
-    from siteconfig.models import ConfigModel
+    from siteconfig.models import ConfigChange, ConfigModel
     from siteconfig.snapshot import Snapshot
 
 
@@ -38,6 +38,7 @@ def connect() -> None:
     settings_read.connect(watcher.ensure, dispatch_uid="siteconfig")
     write_committed.connect(announce_commit, dispatch_uid="siteconfig")
     change_noticed.connect(record_what_was_noticed, dispatch_uid="siteconfig")
+    pre_save.connect(keep_records, sender=history.change_model(), dispatch_uid="siteconfig")
 
 
 def watch(model: type[ConfigModel]) -> None:
@@ -55,9 +56,10 @@ def watch(model: type[ConfigModel]) -> None:
 def before_write(
     sender: type[ConfigModel], *, using: str, instance: ConfigModel | None = None, **kwargs: Any
 ) -> None:
-    ConfigManager(sender)._before_write(using)
+    # First, for it locks the row.
     if using == router.db_for_write(sender) and history.is_kept(using):
         history.begin(_concrete(sender), using, instance)
+    ConfigManager(sender)._before_write(using)
 
 
 def after_write(sender: type[ConfigModel], *, using: str, raw: bool = False, **kwargs: Any) -> None:
@@ -76,6 +78,14 @@ def record_what_was_noticed(
     sender: type[ConfigModel], *, using: str, known: Snapshot | None, **kwargs: Any
 ) -> None:
     history.notice(_concrete(sender), using, known)
+
+
+def keep_records(
+    sender: type[ConfigChange], *, instance: ConfigChange, raw: bool, **kwargs: Any
+) -> None:
+    """A fixture may bring records of the history, and none in the place of others."""
+    if raw:
+        history.refuse_another(instance, **kwargs)
 
 
 def announce_commit(sender: type[ConfigModel], *, using: str, **kwargs: Any) -> None:
