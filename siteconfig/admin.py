@@ -12,6 +12,7 @@ from django.db import Error as DatabaseError
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
 from django.template.response import TemplateResponse
 from django.urls import reverse
+from django.utils import translation
 from django.utils.text import capfirst
 from django.utils.timezone import now
 from django.utils.translation import gettext, ngettext
@@ -41,6 +42,9 @@ if TYPE_CHECKING:
 
 #: What the page is asked to begin with: to undo one change, or to go back to what was after it.
 UNDO, RESTORE = "_undo", "_restore"
+
+#: Digits of the key of a record at most: more are none that a database has.
+LONGEST_KEY = 18
 
 #: Changes on one page of the history.
 PAGE = 20
@@ -198,8 +202,11 @@ class ConfigAdmin(SingletonModelAdmin):
         if not self.has_revert_permission(request):
             raise PermissionDenied
         key = asked[way]
-        records = history.changes_of(self.model)
-        record = records.filter(pk=key).first() if key.isascii() and key.isdigit() else None
+        is_key = key.isascii() and key.isdigit() and len(key) <= LONGEST_KEY
+        is_kept = history.is_kept(router.db_for_write(self.model))
+        record = (
+            history.changes_of(self.model).filter(pk=key).first() if is_key and is_kept else None
+        )
         if record is None:
             raise Http404(gettext("There is no such change."))
         return record, way
@@ -334,10 +341,15 @@ class ConfigAdmin(SingletonModelAdmin):
     def construct_change_message(
         self, request: HttpRequest, form: Any, formsets: Any, add: bool = False
     ) -> Any:
-        labels = [difference.label for difference in form.differences()]
-        return [{"changed": {"fields": labels}}] if labels else []
+        # Django's, of which the first part is of the form itself.
+        message = super().construct_change_message(request, form, formsets, add)
+        of_others = [one for one in message if "name" in one.get("changed", {"name": ""})]
+        with translation.override(None):
+            labels = [difference.label for difference in form.differences()]
+        return [*([{"changed": {"fields": labels}}] if labels else []), *of_others]
 
-    def log_change(self, request: HttpRequest, obj: Any, message: Any) -> Any:
+    def log_change(self, request: Any, obj: Any, message: Any) -> Any:
+        request.siteconfig_saved = request.siteconfig_saved or bool(message)
         return super().log_change(request, obj, message) if message else None
 
     def response_change(self, request: Any, obj: Any) -> HttpResponseRedirect:
@@ -406,8 +418,14 @@ NAMED = 5
 MORE_SETTINGS: Any = (_("More settings"), {"fields": [EXTRA], "classes": ["collapse"]})
 
 
-def _said_after(saved: list[Difference]) -> tuple[str, str]:
-    """The message after a save, and its level."""
+def _said_after(saved: list[Difference] | bool) -> tuple[str, str]:
+    """The message after a save, and its level.
+
+    Args:
+        saved: the settings that were saved; or whether something else was.
+    """
+    if saved is True:
+        return gettext("Saved."), "SUCCESS"
     if not saved:
         return gettext("Nothing was changed."), "INFO"
     parts = [difference.summary for difference in saved[:NAMED]]

@@ -20,7 +20,7 @@ from siteconfig.exceptions import did_you_mean, near_names
 from siteconfig.fields import SecretField
 from siteconfig.handlers import CAN_ROTATE
 from siteconfig.logger import FORMATTERS
-from siteconfig.models import ConfigModel, ConfigQuerySet, config_models
+from siteconfig.models import ConfigChange, ConfigModel, ConfigQuerySet, config_models
 from siteconfig.sealing import State, states
 from siteconfig.snapshot import Snapshot
 
@@ -320,6 +320,22 @@ def check_config_model(model: type[ConfigModel]) -> Iterator[CheckMessage]:
             "siteconfig.models.",
             obj=model,
             id="siteconfig.E012",
+        )
+    for many in model._meta.local_many_to_many:
+        yield Error(
+            "A ManyToManyField cannot be a setting: it is no column of the row.",
+            hint="Use a JSONField with the keys, or a ForeignKey.",
+            obj=many,
+            id="siteconfig.E023",
+        )
+    using = router.db_for_write(model)
+    if conf.conf.HISTORY and not router.allow_migrate_model(using, ConfigChange):
+        yield Warning(
+            f"Changes of these settings are not recorded: the database {using!r} has no table for "
+            f"siteconfig.ConfigChange.",
+            hint="Let your router's allow_migrate() allow the app siteconfig there.",
+            obj=model,
+            id="siteconfig.W024",
         )
     for field in model.setting_fields().values():
         yield from check_field(field)

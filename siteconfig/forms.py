@@ -201,8 +201,8 @@ class ConfigForm(ConfigModelForm):
         super()._clean_fields()  # type: ignore[misc] # missing in the stubs
         self._bring_files_back()
         self._reset()
-        self._ask_again()
         self._merge()
+        self._ask_again()
 
     def _post_clean(self) -> None:
         # Django leaves a field as it is that was not sent and is to be empty now, by a reset.

@@ -395,7 +395,6 @@ class TestResetting:
         expect(page.locator(".messagelist")).to_contain_text("Document terms.txt → empty")
         assert ConfigManager(EveryKind).document == ""
 
-    @pytest.mark.xfail(strict=True, reason="no upload is taken for a change of an empty file")
     def test_no_file(self, browse: Browse, open_page: Any) -> None:
         """Where there was none is no change."""
         page = open_page(AdminFactory.create(), EVERY_KIND)

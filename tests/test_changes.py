@@ -10,14 +10,16 @@ from typing import Any
 import pytest
 from django.contrib.auth.models import AnonymousUser
 from django.core.management import call_command
-from django.db import DatabaseError, connection, transaction
+from django.db import DatabaseError, connection, models, transaction
+from django.db.models.signals import pre_save
 from django.test import RequestFactory
+from django.test.utils import isolate_apps
 
 from siteconfig import ConfigManager, config, history
 from siteconfig.exceptions import AppendOnlyError
 from siteconfig.history import attributed_to
 from siteconfig.middleware import ConfigMiddleware
-from siteconfig.models import ConfigChange, SiteConfiguration
+from siteconfig.models import ConfigChange, ConfigModel, SiteConfiguration
 from siteconfig.testing import run_watcher
 from siteconfig.watcher import watcher
 from tests.concurrency import Started, wait_until
@@ -122,7 +124,22 @@ class TestEveryWay:
     def test_a_proxy_writes_the_same_history(self) -> None:
         """It is the same row."""
         ShopProxy.objects.update(currency="USD")
-        assert recorded(ShopConfig)[0][1]["currency"] == {"old": "EUR", "new": "USD"}
+        for model in (ShopConfig, ShopProxy):
+            assert recorded(model)[0][1]["currency"] == {"old": "EUR", "new": "USD"}
+
+    @isolate_apps("tests.testapp")
+    def test_no_file_is_opened(self) -> None:
+        """It may be gone, or not stored yet; its field would ask it for its size."""
+
+        class Picture(ConfigModel):
+            image = models.ImageField(width_field="width", blank=True, default="")
+            width = models.IntegerField(null=True)
+
+            class Meta:
+                app_label = "testapp"
+
+        found = history.entries(Picture, {"image": "gone.png", "width": None})
+        assert found["image"].shown == {"value": "gone.png"}
 
     def test_no_change_is_no_record(self) -> None:
         """Whoever saves it."""
@@ -205,7 +222,75 @@ class TestInTheTransaction:
         assert recorded() == []
 
 
+class TestWritersAtOnce:
+    """Plain saves, which lock nothing by themselves."""
+
+    @pytest.mark.django_db(transaction=True)
+    @pytest.mark.parametrize("way", ["update", "save"])
+    def test_each_finds_what_the_other_left(self, way: str) -> None:
+        """Nobody fails, and nobody is taken for the other."""
+
+        def write(name: str, who: str) -> Any:
+            def many_times() -> None:
+                for value in range(1, 16):
+                    with attributed_to(reason=who):
+                        if way == "update":
+                            SiteConfiguration.objects.update(**{name: 10 + value})
+                        else:
+                            row = SiteConfiguration.objects.get()
+                            setattr(row, name, 10 + value)
+                            row.save()
+
+            return many_times
+
+        for writer in [Started(write("timeout", "a")), Started(write("log_level", "b"))]:
+            writer.result()
+        found = ConfigChange.objects.values_list("how", "reason", "changes")
+        assert {(how, reason, *change) for how, reason, change in found} == {
+            ("code", "a", "timeout"),
+            ("code", "b", "log_level"),
+        }
+        assert len(found) == 30
+
+    def test_one_within_another(self) -> None:
+        """A receiver that writes settings as they are saved."""
+
+        def write_more(sender: Any, **kwargs: Any) -> None:
+            pre_save.disconnect(write_more, sender=SiteConfiguration)
+            config.set_setting("retry_count", 9)
+
+        row = SiteConfiguration.objects.get()
+        row.timeout = 42
+        pre_save.connect(write_more, sender=SiteConfiguration)
+        row.save()
+        assert recorded() == [
+            ("code", {"retry_count": {"old": 3, "new": 9}}),
+            ("code", {"timeout": {"old": 30, "new": 42}}),
+        ]
+
+    def test_one_between_the_lock_and_the_save(self) -> None:
+        """As an admin's save_model may do."""
+        row = SiteConfiguration.locked_row("default")
+        config.set_setting("retry_count", 9)
+        row.timeout = 42
+        row.save()
+        assert [how for how, _ in recorded()] == ["code", "code"]
+
+
 class TestWho:
+    def test_that_cannot_be_told_fails_no_write(self, caplog: Any) -> None:
+        """A session store that is down, for example."""
+
+        def fail() -> Any:
+            raise RuntimeError("no sessions")
+
+        with attributed_to(fail):
+            config.set_setting("timeout", 45)
+        assert config.timeout == 45
+        assert "no sessions" in caplog.text
+        with pytest.raises(ValueError, match="must be one of"), attributed_to(how="celery"):
+            pass
+
     def test_a_block_says(self) -> None:
         """The inner one, where both say something."""
         user = UserFactory.create(username="anna")
@@ -286,6 +371,41 @@ class TestPastDjango:
         config.set_setting("timeout", 45)
         assert recorded()[1] == ("outside", {"api_key": {}})
 
+    def test_a_field_of_another_kind_is_no_change(self) -> None:
+        """A new release has made a number of it."""
+        config.set_setting("retry_count", 4)
+        last = ConfigChange.objects.get()
+        state = last.state | {"timeout": ["xx0123456789ab", None], "gone": ["yy01", last.pk]}
+        models.QuerySet(ConfigChange).filter(pk=last.pk).update(state=state)
+        config.set_setting("retry_count", 5)
+        assert [how for how, _ in recorded()] == ["code", "code"]
+        # What another release knows is passed on to it.
+        assert ConfigChange.objects.latest("pk").state["gone"] == ["yy01", last.pk]
+
+    def test_infinities_in_json_fail_no_write(self) -> None:
+        """Which SQLite stores, and no JSON is."""
+        config.set_settings(banner=1)
+        if connection.vendor == "sqlite":
+            past_django(extra='{"banner": 1e999}')
+            config.set_setting("timeout", 45)
+            assert recorded()[1] == (
+                "outside",
+                {"extra.banner": {"old": 1, "new": "Infinity"}},
+            )
+
+    @pytest.mark.django_db(transaction=True)
+    def test_the_rows_end_is_recorded(self, settings: Any) -> None:
+        """By the watcher, though there is nothing left to lock."""
+        settings.SITECONFIG = {"POLL_INTERVAL": 0.02}
+        config.set_setting("timeout", 45)
+        with run_watcher():
+            assert config.timeout == 45
+            wait_until(lambda: any(one._held for one in subjects()))
+            with connection.cursor() as cursor:
+                cursor.execute("DELETE FROM siteconfig_siteconfiguration")
+            wait_until(lambda: len(recorded()) == 2)
+        assert recorded()[1] == ("outside", {"timeout": {"old": 45, "new": 30}})
+
     @pytest.mark.sqlite
     def test_a_value_that_no_field_reads(self) -> None:
         """Is on record as a change, without the value; and so is its repair."""
@@ -359,9 +479,25 @@ class TestAppendOnly:
             lambda: ConfigChange.objects.bulk_update([change], ["who"]),
             lambda: ConfigChange._base_manager.all().delete(),
             lambda: ConfigChange.objects.update_or_create({"who": "x"}, pk=change.pk),
+            lambda: ConfigChange.objects.bulk_create(
+                [change], update_conflicts=True, update_fields=["who"], unique_fields=["id"]
+            ),
         ):
             with pytest.raises(AppendOnlyError):
                 attempt()
+        assert ConfigChange.objects.get().who == ""
+
+    def test_a_fixture_replaces_none(self, tmp_path: Any) -> None:
+        """It brings back what is gone, and what is there as it is."""
+        config.set_setting("timeout", 45)
+        dump = io.StringIO()
+        call_command("dumpdata", "siteconfig.ConfigChange", stdout=dump)
+        fixture = tmp_path / "changes.json"
+        fixture.write_text(dump.getvalue())
+        call_command("loaddata", str(fixture), verbosity=0)
+        fixture.write_text(dump.getvalue().replace('"who": ""', '"who": "mallory"'))
+        with pytest.raises(AppendOnlyError):
+            call_command("loaddata", str(fixture), verbosity=0)
         assert ConfigChange.objects.get().who == ""
 
 

@@ -3,20 +3,28 @@
 from __future__ import annotations
 
 import re
+from datetime import UTC, datetime, time
+from decimal import Decimal
 from typing import Any
 
 import pytest
 from django.contrib.admin.models import LogEntry
 from django.contrib.messages import get_messages
+from django.core.files.uploadedfile import SimpleUploadedFile
 from django.db import IntegrityError, connection, models
+from django.forms import MultiWidget
 from django.test.utils import CaptureQueriesContext
+from django.utils import timezone
 
-from siteconfig import config
+from siteconfig import ConfigManager, config, history
 from siteconfig.admin import SiteConfigurationAdmin
+from siteconfig.forms import as_sent
 from siteconfig.history import attributed_to
 from siteconfig.models import ConfigChange, SiteConfiguration
 from tests.factories import AdminFactory, StaffFactory, UserFactory
 from tests.test_admin import URL, browser, filled_in
+from tests.test_kinds import GIVEN
+from tests.testapp.models import EveryKind, ShopConfig, Warehouse
 
 HISTORY = f"{URL}history/"
 
@@ -236,7 +244,13 @@ class TestTwoEditors:
         assert save(client, data, timeout="60").status_code == 302
         assert config.timeout == 60
 
-    @pytest.mark.parametrize("seen", ["", "null", "[]", "{", '{"timeout": 1}', "x" * 10_000])
+    @pytest.mark.parametrize(
+        "seen",
+        [
+            *("", "null", "[]", "{", '{"timeout": 1}', "x" * 10_000, "[" * 100_000, "[1, 2]"),
+            *('[{"timeout": []}, {}]', '[{"timeout": "x"}, {"timeout": {}}]', "[{}, {}, {}]"),
+        ],
+    )
     def test_nonsense_as_what_was_seen(self, seen: str) -> None:
         """Is no more than nothing seen, or asked about."""
         client = browser(AdminFactory.create())
@@ -258,6 +272,151 @@ class TestTwoEditors:
         save(client, opened(client), **{"_reset-timeout": "on"})
         assert config.timeout == 30
         assert config.status().unreadable == ()
+
+
+class TestUntouched:
+    """What the reader has not touched is not saved, whatever a browser makes of it."""
+
+    PAGE = "/admin/testapp/everykind/"
+
+    def sent(self, client: Any) -> dict[str, Any]:
+        """As a browser sends the page, without having touched it."""
+        response = client.get(self.PAGE)
+        form = response.context["adminform"].form
+        data: dict[str, Any] = {"_seen": form.seen}
+        for bound in form:
+            value = as_sent(bound.field.widget, bound.field.prepare_value(bound.initial))
+            if isinstance(bound.field.widget, MultiWidget):
+                data |= {f"{bound.html_name}_{part}": one for part, one in enumerate(value)}
+            elif isinstance(value, str):
+                data[bound.html_name] = value.replace("\n", "\r\n")
+            elif value:
+                data[bound.html_name] = value
+        token = re.search(r'name="csrfmiddlewaretoken" value="(\w+)"', response.content.decode())
+        assert token is not None
+        return {**data, "csrfmiddlewaretoken": token[1]}
+
+    @pytest.fixture
+    def client(self) -> Any:
+        return browser(AdminFactory.create())
+
+    @pytest.fixture
+    def kinds(self) -> ConfigManager:
+        return ConfigManager(EveryKind)
+
+    @pytest.mark.parametrize("zone", ["UTC", "Asia/Kathmandu", "America/New_York"])
+    def test_is_nothing_that_cannot_be_typed(
+        self, client: Any, kinds: Any, settings: Any, zone: str
+    ) -> None:
+        """Parts of seconds, ends of lines, outer spaces, an hour that there is twice."""
+        settings.TIME_ZONE = zone
+        with timezone.override(zone):
+            kinds.set_settings(
+                text=" a\nb\n",
+                line=" outer ",
+                moment=datetime(2025, 11, 2, 5, 30, 15, 500, tzinfo=UTC),
+                time=time(8, 30, 0, 7),
+                decimal=Decimal("1.5"),
+            )
+            before = dict(kinds.settings)
+            response = client.post(self.PAGE, self.sent(client))
+            assert response.status_code == 302, response.context["adminform"].form.errors
+            assert said(response) == ["Nothing was changed."]
+            data = self.sent(client) | {"integer": "9", "decimal": "1.50"}
+            response = client.post(self.PAGE, data)
+        assert said(response)[-1:] == ["Saved, and in force: Integer 1 → 9."]
+        assert dict(kinds.settings) == before | {"integer": 9}
+
+    def test_is_no_conflict(self, client: Any, kinds: Any) -> None:
+        """Though somebody else has changed all of it meanwhile."""
+        data = self.sent(client)
+        values = {name: read for name, (_given, read) in GIVEN.items() if name != "integer"}
+        kinds.set_settings(**values)
+        response = client.post(self.PAGE, data | {"integer": "9"})
+        assert response.status_code == 302, response.context["adminform"].form.errors
+        assert {name: kinds.settings[name] for name in values} == values
+        assert kinds.integer == 9
+
+
+class TestGivenAgain:
+    """A page cannot send a secret or a file a second time."""
+
+    def test_a_secret_is_asked_for_again(self) -> None:
+        """Not lost, and nothing said to be saved that is not."""
+        client = browser(AdminFactory.create())
+        data = opened(client)
+        shown = save(client, data, api_key="s3cret-number-one", _preview="1").content.decode()
+        assert '<input type="hidden" name="_pending" value="api_key">' in shown
+        response = save(client, data, _pending="api_key", timeout="45")
+        assert list(response.context["adminform"].form.errors) == ["api_key"]
+        assert 'name="_pending" value="api_key"' in response.content.decode()
+        assert config.timeout == 30
+        save(client, data, _pending="api_key", timeout="45", **{"_drop-api_key": "on"})
+        assert (config.timeout, config.api_key) == (45, "")
+        save(client, opened(client), _pending="api_key", api_key="s3cret-number-one")
+        assert config.api_key == "s3cret-number-one"
+
+    def test_so_is_a_file(self) -> None:
+        """As it was chosen on another page."""
+        client = browser(AdminFactory.create())
+        page = TestUntouched()
+        data = page.sent(client)
+        upload = SimpleUploadedFile("a.txt", b"text")
+        shown = client.post(page.PAGE, data | {"document": upload, "_preview": "1"})
+        assert 'name="_pending" value="document"' in shown.content.decode()
+        response = client.post(page.PAGE, data | {"_pending": "document"})
+        assert list(response.context["adminform"].form.errors) == ["document"]
+
+    def test_mine_is_not_kept_without_it(self) -> None:
+        """In a conflict about the secret itself."""
+        client = browser(AdminFactory.create())
+        data = opened(client)
+        changed_by_another(api_key="s3cret-number-one")
+        response = save(client, data, api_key="s3cret-number-two")
+        conflict = response.context["adminform"].form.conflicts["api_key"]
+        mine = {conflict.choice_name: conflict.mine, "_pending": "api_key"}
+        assert save(client, data, **mine).status_code == 200
+        assert save(client, data, api_key="s3cret-number-two", **mine).status_code == 302
+        assert config.api_key == "s3cret-number-two"
+
+
+class TestTheProjectsOwnCode:
+    def test_what_clean_sets_is_saved_and_said(self, monkeypatch: Any) -> None:
+        """Of the form, of the model, and of save_model()."""
+
+        def clean_form(self: Any) -> Any:
+            self.cleaned_data["site_name"] = "from the form"
+            return self.cleaned_data
+
+        monkeypatch.setattr(SiteConfigurationAdmin.form, "clean", clean_form)
+        monkeypatch.setattr(
+            SiteConfiguration, "clean", lambda self: setattr(self, "retry_count", 9)
+        )
+        save_model = SiteConfigurationAdmin.save_model
+
+        def set_more(self: Any, request: Any, obj: Any, form: Any, change: bool) -> None:
+            obj.support_email = "code@example.com"
+            save_model(self, request, obj, form, change)
+
+        monkeypatch.setattr(SiteConfigurationAdmin, "save_model", set_more)
+        client = browser(AdminFactory.create())
+        response = save(client, opened(client), timeout="45", site_name="x")
+        assert said(response) == [
+            "Saved, and in force: Site name My site → from the form; Timeout 30 → 45; "
+            "Retry count 3 → 9."
+        ]
+        assert (config.site_name, config.retry_count) == ("from the form", 9)
+        assert config.support_email == "code@example.com"
+
+    def test_times_of_saving_are_noted(self) -> None:
+        """By auto_now."""
+        shop = ConfigManager(ShopConfig)
+        before = shop.changed
+        client = browser(AdminFactory.create())
+        url = "/admin/testapp/shopconfig/"
+        client.post(url, {**opened(client, url), "currency": "USD"})
+        assert shop.currency == "USD"
+        assert shop.changed != before
 
 
 class TestGoingBack:
@@ -302,7 +461,19 @@ class TestGoingBack:
         assert response.status_code == 200
         assert list(response.context["adminform"].form.errors) == ["timeout"]
 
-    @pytest.mark.parametrize("key", ["0", "-1", "x", "1' OR 1", "9" * 30, "१"])
+    def test_what_is_gone_or_not_for_here_is_named(self) -> None:
+        """An object that was deleted; what no form has."""
+        kinds, warehouse = ConfigManager(EveryKind), Warehouse.objects.create(name="North")
+        kinds.set_settings(warehouse=warehouse, blob=b"1")
+        kinds.set_settings(warehouse=None, blob=b"2", integer=9)
+        warehouse.delete()
+        change = history.changes_of(EveryKind).first()
+        page = browser(AdminFactory.create()).get(f"{TestUntouched.PAGE}?_undo={change.pk}")
+        (left,) = re.findall(r"left as they are: ([^<]*?)\.", page.content.decode())
+        assert left == "Warehouse, Blob"
+        assert kinds.integer == 9
+
+    @pytest.mark.parametrize("key", ["0", "-1", "x", "1' OR 1", "9" * 30, "9" * 5000, "१", "²"])
     def test_to_no_change(self, key: str) -> None:
         """Is not found, whatever it is."""
         client = browser(AdminFactory.create())
