@@ -312,8 +312,8 @@ def is_kept(using: str) -> bool:
 
 
 def newest(model: type[ConfigModel], using: str) -> ConfigChange | None:
-    """The last record of ``model``."""
-    last: ConfigChange | None = changes_of(model, using).first()
+    """The last record of ``model``, of which the changes, which may be long, are not loaded."""
+    last: ConfigChange | None = changes_of(model, using).defer("changes").first()
     return last
 
 
