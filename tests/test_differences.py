@@ -1,0 +1,164 @@
+"""What has changed, as people read it: whatever was recorded, and in bounded time."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import pytest
+
+from siteconfig.differences import Difference, differences
+from siteconfig.models import SiteConfiguration
+from siteconfig.storable import DEEPEST
+from tests.testapp.models import EveryKind
+
+MEGABYTE = 1024 * 1024
+
+
+def difference(name: str, old: Any, new: Any, model: Any = EveryKind) -> Difference:
+    (found,) = differences(model, {name: {"old": old, "new": new}})
+    return found
+
+
+def marked(old: str, new: str) -> list[str]:
+    """The lines of the difference between two texts, each after its mark."""
+    signs = {"same": " ", "removed": "-", "added": "+", "left out": "~"}
+    return [signs[line.mark] + line.text for line in difference("text", old, new).lines]
+
+
+def numbered(count: int, **others: str) -> str:
+    """A text of ``count`` lines, of which those called ``line1``, ``line2`` … are ``others``."""
+    return "\n".join(others.get(f"line{at}", f"line {at}") for at in range(1, count + 1))
+
+
+def nested(value: Any, depth: int) -> Any:
+    for _ in range(depth):
+        value = [value]
+    return value
+
+
+class TestLines:
+    def test_what_differs_and_what_is_around_it(self) -> None:
+        """With a note of what is left out."""
+        old, new = numbered(20), numbered(20, line10="ten")
+        assert marked(old, new) == [
+            "~… (6 lines)",
+            " line 7",
+            " line 8",
+            " line 9",
+            "-line 10",
+            "+ten",
+            " line 11",
+            " line 12",
+            " line 13",
+            "~… (7 lines)",
+        ]
+
+    def test_of_two_places(self) -> None:
+        """All between them is shown if it is short."""
+        old = numbered(20)
+        near = numbered(20, line1="one", line9="nine")
+        assert [line for line in marked(old, near) if line[0] == "~"] == ["~… (8 lines)"]
+        far = numbered(20, line1="one", line20="twenty")
+        assert marked(old, far)[5:6] == ["~… (12 lines)"]
+        assert marked(old, far)[-2:] == ["-line 20", "+twenty"]
+
+    @pytest.mark.parametrize(
+        ("old", "new", "expected"),
+        [
+            ("", "a\nb", ["-", "+a", "+b"]),
+            ("a\nb", "a\nb\n", [" a", " b", "+"]),
+            ("a\nb\nc", "a\nc", [" a", "-b", " c"]),
+            ("a\nb\nc\nd", "b\nx\nd\ne", ["-a", " b", "-c", "+x", " d", "+e"]),
+            ("a\na", "a\na\na", [" a", " a", "+a"]),
+        ],
+    )
+    def test_keeps_what_can_be_kept(self, old: str, new: str, expected: list[str]) -> None:
+        """And the end of the last line counts."""
+        assert marked(old, new) == expected
+
+    def test_of_many_lines(self) -> None:
+        """Those of a block are not all shown."""
+        lines = marked(numbered(1000), "\n".join("xyz" for _ in range(2000)))
+        assert lines[:2] == ["-line 1", "-line 2"]
+        assert lines[90:92] == ["~… (910 lines)", "+xyz"]
+        assert lines[-1] == "~… (1,910 lines)"
+
+    def test_ends_with_how_many_more_there_are(self) -> None:
+        """Where even the shortened ones are many."""
+        old = numbered(140)
+        lines = marked(old, "\n".join(f"{line}\nx" for line in old.split("\n")))
+        assert len(lines) == 201
+        assert lines[-1] == "~… (80 lines)"
+
+    def test_a_long_line_is_clipped(self) -> None:
+        """It would else be as long as the value."""
+        assert marked("a\n" + "b" * 5000, "a")[1] == "-" + "b" * 300 + "… (5,000 characters)"
+
+
+class TestLongValues:
+    def test_are_clipped(self) -> None:
+        """And their size is told."""
+        found = difference("text", "a", "b" * 12_345)
+        assert found.new == "b" * 2000 + "… (12,345 characters)"
+        assert found.old == "a"
+
+    def test_are_shown_from_where_they_differ(self) -> None:
+        """Their beginnings may be the same."""
+        found = difference("text", "a" * 9000 + "b", "a" * 9000 + "c")
+        assert found.old == "…" + "a" * 100 + "b… (9,001 characters)"
+        assert found.new == "…" + "a" * 100 + "c… (9,001 characters)"
+
+    def test_a_summary_is_short_and_compares_nothing(self, monkeypatch: Any) -> None:
+        """It is made while somebody waits for the answer to a save."""
+        monkeypatch.setattr("siteconfig.differences._lines", None)
+        found = difference("text", numbered(9), numbered(MEGABYTE // 10))
+        assert found.summary == (
+            "Text line 1 line 2 line 3 line 4 line 5 line … → "
+            "line 1 line 2 line 3 line 4 line 5 line …"
+        )
+        assert difference("text", "a" * 40, "").summary == f"Text {'a' * 40} → empty"
+
+    def test_of_a_name(self) -> None:
+        """A setting that is no field may be called anything."""
+        name = "extra." + "n" * 1000
+        found = difference(name, 1, 2, SiteConfiguration)
+        assert found.label == "n" * 255 + "… (1,000 characters)"
+
+    def test_half_a_surrogate_pair_can_be_shown(self) -> None:
+        """Which no page can hold; it was written past Django."""
+        assert difference("data", "\ud800", "").old == '"\\ud800"'
+        assert difference("text", "\ud800\na", "").lines[0].text == "\\ud800"
+
+
+def unlike_lines(size: int) -> tuple[str, str]:
+    """A megabyte each, and no two alike."""
+    numbers = [str(at).zfill(size - 2) for at in range(MEGABYTE // size)]
+    return "a\n".join(numbers), "b\n".join(numbers)
+
+
+def repeated_lines() -> tuple[str, str]:
+    """The worst case of difflib."""
+    return "\n".join(["x"] * 299 + ["z"]), "\n".join("yx"[at % 2] for at in range(300))
+
+
+@pytest.mark.parametrize(
+    ("name", "old", "new"),
+    [
+        pytest.param("text", *unlike_lines(61), id="lines"),
+        pytest.param("text", *unlike_lines(8), id="short lines"),
+        pytest.param("text", "\n" * MEGABYTE, "\n" * (MEGABYTE - 1) + "a", id="empty lines"),
+        pytest.param("text", *repeated_lines(), id="repeated lines"),
+        pytest.param("text", "a" * MEGABYTE, "a" * MEGABYTE + "b", id="one line"),
+        pytest.param("data", [0] * 349_000, [1] * 349_000, id="JSON"),
+        pytest.param("data", nested([0] * 6000, DEEPEST), nested([1] * 6000, DEEPEST), id="deep"),
+        pytest.param("data", "a\n" * 500_000, "b\n" * 500_000, id="JSON text"),
+    ],
+)
+def test_takes_bounded_time(name: str, old: Any, new: Any) -> None:
+    """However large the values are, and however little they have in common."""
+    started = time.process_time()
+    found = difference(name, old, new)
+    shown = [found.summary, found.old, found.new, *(line.text for line in found.lines)]
+    assert time.process_time() - started < 0.5
+    assert sum(len(text or "") for text in shown) < 100_000
