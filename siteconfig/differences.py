@@ -15,7 +15,7 @@ from django.utils.text import capfirst
 from django.utils.translation import gettext, ngettext
 
 from siteconfig.fields import SecretField
-from siteconfig.history import decoded
+from siteconfig.history import Encoder, decoded
 from siteconfig.snapshot import EXTRA
 
 if TYPE_CHECKING:
@@ -267,25 +267,42 @@ def shown(field: models.Field[Any, Any] | None, value: Any) -> str:
 def _text(field: models.Field[Any, Any] | None, value: Any) -> str:
     if value is None:
         return ""
-    if field is None or isinstance(field, models.JSONField):
-        return value if isinstance(value, str) and field is None else _json(value)
+    try:
+        return _read(field, value)
+    except Exception:  # noqa: BLE001 - of a type that the field no longer has, or in its own code
+        return _as_recorded(value)
+
+
+def _read(field: models.Field[Any, Any] | None, value: Any) -> str:
+    """What people call a value of ``field``. Raises anything."""
+    if isinstance(field, models.JSONField):
+        return _json(value)
+    if field is None:
+        return _as_recorded(value)
     if field.flatchoices:
-        return str(dict(field.flatchoices).get(value, value))
+        value = dict(field.flatchoices).get(value, value)
+        return _as_recorded(value) if isinstance(value, dict | list) else str(value)
     if isinstance(value, bool):
         return gettext("yes") if value else gettext("no")
     if isinstance(field, models.ForeignKey):
         return _object(field, value)
     if isinstance(field, models.DateField | models.TimeField):
-        try:
-            return str(formats.localize(decoded(field, value)))
-        except Exception:  # noqa: BLE001 - of a type that the field no longer has
-            return str(value)
-    return str(value)
+        return str(formats.localize(decoded(field, value)))
+    return _as_recorded(value)
+
+
+def _as_recorded(value: Any) -> str:
+    return value if isinstance(value, str) else _json(value)
 
 
 def _json(value: Any) -> str:
-    text = json.dumps(value, ensure_ascii=False)
-    return text if len(text) > LONGEST_LAID_OUT else json.dumps(value, ensure_ascii=False, indent=2)
+    try:
+        text = json.dumps(value, ensure_ascii=False, cls=Encoder)
+        if len(text) > LONGEST_LAID_OUT:
+            return text
+        return json.dumps(value, ensure_ascii=False, cls=Encoder, indent=2)
+    except (RecursionError, TypeError, ValueError):  # deeper than Python writes, or not from JSON
+        return "…"
 
 
 def _object(field: Any, key: Any) -> str:

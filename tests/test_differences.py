@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import time
 from typing import Any
 
 import pytest
+from django.db import models
 
-from siteconfig.differences import Difference, differences
+from siteconfig.differences import Difference, differences, shown
 from siteconfig.models import SiteConfiguration
 from siteconfig.storable import DEEPEST
-from tests.testapp.models import EveryKind
+from tests.testapp.models import EveryKind, Warehouse
 
 MEGABYTE = 1024 * 1024
 
@@ -162,3 +164,50 @@ def test_takes_bounded_time(name: str, old: Any, new: Any) -> None:
     shown = [found.summary, found.old, found.new, *(line.text for line in found.lines)]
     assert time.process_time() - started < 0.5
     assert sum(len(text or "") for text in shown) < 100_000
+
+
+class TestOfAnotherType:
+    @pytest.mark.parametrize(
+        ("name", "recorded", "text"),
+        [
+            ("color", ["red", "blue"], '[\n  "red",\n  "blue"\n]'),
+            ("size", {"a": 1}, '{\n  "a": 1\n}'),
+            ("size", "large", "large"),
+            ("line", {"é": None}, '{\n  "é": null\n}'),
+            ("integer", "many", "many"),
+            ("date", 17, "17"),
+            ("moment", [], "[]"),
+            ("moment", "yesterday", "yesterday"),
+            ("data", nested(0, 9_000), "…"),
+            ("gone", nested(0, 9_000), "…"),
+            ("line", nested(0, 9_000), "…"),
+        ],
+    )
+    def test_is_shown_as_recorded(self, name: str, recorded: Any, text: str) -> None:
+        """The type of a field may change, and what is recorded does not."""
+        assert difference(name, recorded, None).old == text
+
+    def test_the_fields_own_code_may_fail(self) -> None:
+        """It was not written for old values."""
+        field: Any = models.CharField(choices=lambda: 1 / 0)
+        assert shown(field, "red") == "red"
+
+
+@pytest.mark.django_db
+class TestObjects:
+    def test_that_is_gone(self) -> None:
+        """Its key is all that is left."""
+        assert difference("warehouse_id", 7, None).old == "7"
+
+    @pytest.mark.parametrize("key", ["8c5d7a10-0000-4000-8000-000000000000", [], {}, "x\0", 2**70])
+    def test_of_another_type(self, key: Any) -> None:
+        """Such as a UUID, where keys are integers now."""
+        found = difference("warehouse_id", key, None).old
+        assert found == (key if isinstance(key, str) else json.dumps(key))
+        assert list(Warehouse.objects.all()) == []  # the transaction has not failed
+
+    def test_that_cannot_be_said(self, monkeypatch: Any) -> None:
+        """Which is the project's own code."""
+        key = Warehouse.objects.create(name="Harbour").pk
+        monkeypatch.setattr(Warehouse, "__str__", lambda self: 1 / 0)
+        assert difference("warehouse_id", key, None).old == str(key)
