@@ -20,7 +20,7 @@ from solo.admin import SingletonModelAdmin
 
 from siteconfig import history
 from siteconfig.config_manager import ConfigManager
-from siteconfig.differences import differences, label_of
+from siteconfig.differences import differences_of_each, label_of
 from siteconfig.fields import ROW_ID
 from siteconfig.fleet import report
 from siteconfig.forms import REASON, SEEN, ConfigForm, about
@@ -352,6 +352,8 @@ class ConfigAdmin(SingletonModelAdmin):
             raise PermissionDenied
         records = history.changes_of(self.model).filter(**_filters(request))
         page = list(records[: PAGE + 1])
+        shown = page[:PAGE]
+        shown_differences = differences_of_each(self.model, [one.changes for one in shown])
         newest = history.newest(self.model, records.db)
         setting = request.GET.get("setting", "")
         context = {
@@ -359,7 +361,7 @@ class ConfigAdmin(SingletonModelAdmin):
             "title": gettext("History: %(page)s") % {"page": capfirst(self.opts.verbose_name)},
             "opts": self.opts,
             "model_name": capfirst(self.opts.verbose_name),
-            "changes": [(one, differences(self.model, one.changes)) for one in page[:PAGE]],
+            "changes": list(zip(shown, shown_differences, strict=True)),
             "newest": newest,
             "older": page[PAGE - 1].pk if len(page) > PAGE else None,
             "setting": setting,

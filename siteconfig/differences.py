@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 from bisect import bisect_left
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
-from django.db import models
+from django.db import models, router, transaction
 from django.utils import formats
 from django.utils.text import capfirst
 from django.utils.translation import gettext, ngettext
@@ -17,9 +18,10 @@ from django.utils.translation import gettext, ngettext
 from siteconfig.fields import SecretField
 from siteconfig.history import Encoder, decoded
 from siteconfig.snapshot import EXTRA
+from siteconfig.storable import check_storable
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator, Mapping, Sequence
 
     from siteconfig.models import ConfigModel
 
@@ -67,6 +69,7 @@ class Difference:
     """None: it is no field, or one that is gone."""
     change: Mapping[str, Any]
     """As recorded."""
+    objects: Objects
 
     @property
     def old(self) -> str | None:
@@ -100,7 +103,7 @@ class Difference:
         """``"old"`` and ``"new"`` in full, as far as they may be shown."""
         if self.is_secret:
             return {}  # it may not have been one when it was recorded
-        return {side: _text(self.field, value) for side, value in self.change.items()}
+        return {side: _text(self.field, value, self.objects) for side, value in self.change.items()}
 
     def _clipped(self, side: str) -> str | None:
         if side not in self._texts:
@@ -114,14 +117,32 @@ def differences(
     model: type[ConfigModel], changes: Mapping[str, Mapping[str, Any]]
 ) -> list[Difference]:
     """The ``changes`` of a record, or of a form, for people to read."""
+    return differences_of_each(model, [changes])[0]
+
+
+def differences_of_each(
+    model: type[ConfigModel], records: Sequence[Mapping[str, Mapping[str, Any]]]
+) -> list[list[Difference]]:
+    """The changes of each record, with one query for each foreign key in all of them."""
+    objects = Objects(records)
     fields = model.setting_fields()
     order = {name: position for position, name in enumerate(fields)}
-    names = sorted(changes, key=lambda name: (order.get(name, len(order)), name))
-    return [_difference(model, fields.get(name), name, changes[name]) for name in names]
+
+    def place(name: str) -> tuple[int, str]:
+        return order.get(name, len(order)), name
+
+    return [
+        [
+            _difference(model, objects, fields.get(name), name, one[name])
+            for name in sorted(one, key=place)
+        ]
+        for one in records
+    ]
 
 
 def _difference(
     model: type[ConfigModel],
+    objects: Objects,
     field: models.Field[Any, Any] | None,
     name: str,
     change: Mapping[str, Any],
@@ -134,7 +155,50 @@ def _difference(
         is_secret=isinstance(field, SecretField),
         field=field,
         change=change,
+        objects=objects,
     )
+
+
+class Objects:
+    """What foreign keys in ``records`` point to, as texts; asked for when the first is needed."""
+
+    def __init__(self, records: Sequence[Mapping[str, Mapping[str, Any]]]) -> None:
+        self._records = records
+        self._texts: dict[str, dict[Any, str]] = {}
+
+    def text(self, field: models.ForeignKey[Any, Any], key: Any) -> str:
+        """Raises KeyError if the object is gone, and anything if this is no key of one."""
+        if field.attname not in self._texts:
+            self._texts[field.attname] = {}  # should it fail, it is not tried again
+            self._texts[field.attname] = self._found(field)
+        return self._texts[field.attname][_key(field, key)]
+
+    def _found(self, field: models.ForeignKey[Any, Any]) -> dict[Any, str]:
+        changes = [record[field.attname] for record in self._records if field.attname in record]
+        keys: set[Any] = set()
+        for value in (value for change in changes for value in change.values()):
+            with suppress(Exception):  # of a type that the keys no longer have
+                keys.add(_key(field, value))
+        # Where the settings are, unless a router says otherwise.
+        row = field.model()
+        row._state.db = router.db_for_write(field.model)
+        manager = field.remote_field.model._base_manager.db_manager(hints={"instance": row})
+        target = field.target_field.attname
+        objects = manager.filter(**{f"{target}__in": keys})
+        texts = {}
+        # In a savepoint, should there be a transaction, which must not suffer.
+        with transaction.atomic(using=objects.db):
+            for one in objects:
+                with suppress(Exception):  # the project's own code
+                    texts[getattr(one, target)] = str(one)
+        return texts
+
+
+def _key(field: models.ForeignKey[Any, Any], value: Any) -> Any:
+    """A recorded key as the objects have it. Raises anything if it is none."""
+    key = field.target_field.to_python(value)
+    check_storable(field, key)
+    return key
 
 
 # Texts
@@ -261,19 +325,20 @@ def label_of(field: models.Field[Any, Any] | None, name: str) -> str:
 
 def shown(field: models.Field[Any, Any] | None, value: Any) -> str:
     """A recorded value as people read it, clipped; empty for nothing."""
-    return clipped(_text(field, value), LONGEST_VALUE)
+    objects = Objects([{field.attname: {"new": value}}] if field else [])
+    return clipped(_text(field, value, objects), LONGEST_VALUE)
 
 
-def _text(field: models.Field[Any, Any] | None, value: Any) -> str:
+def _text(field: models.Field[Any, Any] | None, value: Any, objects: Objects) -> str:
     if value is None:
         return ""
     try:
-        return _read(field, value)
+        return _read(field, value, objects)
     except Exception:  # noqa: BLE001 - of a type that the field no longer has, or in its own code
         return _as_recorded(value)
 
 
-def _read(field: models.Field[Any, Any] | None, value: Any) -> str:
+def _read(field: models.Field[Any, Any] | None, value: Any, objects: Objects) -> str:
     """What people call a value of ``field``. Raises anything."""
     if isinstance(field, models.JSONField):
         return _json(value)
@@ -285,7 +350,7 @@ def _read(field: models.Field[Any, Any] | None, value: Any) -> str:
     if isinstance(value, bool):
         return gettext("yes") if value else gettext("no")
     if isinstance(field, models.ForeignKey):
-        return _object(field, value)
+        return objects.text(field, value)
     if isinstance(field, models.DateField | models.TimeField):
         return str(formats.localize(decoded(field, value)))
     return _as_recorded(value)
@@ -303,10 +368,3 @@ def _json(value: Any) -> str:
         return json.dumps(value, ensure_ascii=False, cls=Encoder, indent=2)
     except (RecursionError, TypeError, ValueError):  # deeper than Python writes, or not from JSON
         return "…"
-
-
-def _object(field: Any, key: Any) -> str:
-    """The object that a foreign key names, if it is still there."""
-    objects = field.remote_field.model._base_manager
-    found = objects.filter(**{field.target_field.attname: key}).first()
-    return str(key) if found is None else str(found)

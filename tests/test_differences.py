@@ -7,12 +7,18 @@ import time
 from typing import Any
 
 import pytest
-from django.db import models
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
+from django.urls import reverse
 
-from siteconfig.differences import Difference, differences, shown
+from siteconfig import ConfigManager
+from siteconfig.differences import Difference, differences, differences_of_each, shown
+from siteconfig.history import changes_of
 from siteconfig.models import SiteConfiguration
 from siteconfig.storable import DEEPEST
-from tests.testapp.models import EveryKind, Warehouse
+from tests.factories import AdminFactory
+from tests.test_admin import browser
+from tests.testapp.models import EveryKind, Note, ShopConfig, Warehouse
 
 MEGABYTE = 1024 * 1024
 
@@ -187,9 +193,10 @@ class TestOfAnotherType:
         """The type of a field may change, and what is recorded does not."""
         assert difference(name, recorded, None).old == text
 
-    def test_the_fields_own_code_may_fail(self) -> None:
+    def test_the_fields_own_code_may_fail(self, monkeypatch: Any) -> None:
         """It was not written for old values."""
-        field: Any = models.CharField(choices=lambda: 1 / 0)
+        field: Any = EveryKind.setting_fields()["line"]
+        monkeypatch.setattr(type(field), "flatchoices", property(lambda self: 1 / 0))
         assert shown(field, "red") == "red"
 
 
@@ -211,3 +218,62 @@ class TestObjects:
         key = Warehouse.objects.create(name="Harbour").pk
         monkeypatch.setattr(Warehouse, "__str__", lambda self: 1 / 0)
         assert difference("warehouse_id", key, None).old == str(key)
+
+    def test_of_a_whole_page_by_one_query_for_each_field(self) -> None:
+        """Whatever else is among the keys. And one that cannot be asked for is asked for once."""
+        EveryKind.objects.get_or_create(pk=1)
+        for at in range(6):
+            EveryKind.objects.update(
+                warehouse=Warehouse.objects.create(name=f"Hall {at}"),
+                note=Note.objects.create(text=f"Note {at}"),
+            )
+        changes = [one.changes for one in changes_of(EveryKind)]
+        changes.append({"warehouse_id": {"old": "x", "new": 2**70}})
+        with CaptureQueriesContext(connection) as captured:
+            found = differences_of_each(EveryKind, changes)
+            texts = [(one.old, one.new) for record in found for one in record]
+        assert ("Hall 3", "Hall 4") in texts
+        assert texts[-1] == ("x", str(2**70))
+        assert len([one for one in captured if one["sql"].startswith("SELECT")]) == 2
+
+    def test_where_the_table_is_missing(self, monkeypatch: Any) -> None:
+        """The transaction goes on, and each field is tried once."""
+        monkeypatch.setattr(Warehouse._meta, "db_table", "missing")
+        changes = [{"warehouse_id": {"old": 1, "new": 2}}, {"warehouse_id": {"old": 2, "new": 3}}]
+        with CaptureQueriesContext(connection) as captured:
+            found = differences_of_each(EveryKind, changes)
+            assert [one.summary for (one,) in found] == ["Warehouse 1 → 2", "Warehouse 2 → 3"]
+        assert len([one for one in captured if one["sql"].startswith("SELECT")]) <= 1
+        assert Note.objects.count() == 0
+
+
+class OnOther:
+    """The settings live in the database called other, and of their objects nothing is said."""
+
+    def db_for_write(self, model: Any, **hints: Any) -> str | None:
+        return "other" if model is EveryKind else None
+
+
+@pytest.mark.django_db(databases=["default", "other"])
+def test_objects_are_looked_for_where_the_settings_are(settings: Any) -> None:
+    """As Django itself does."""
+    settings.DATABASE_ROUTERS = ["tests.test_differences.OnOther"]
+    Warehouse.objects.create(pk=1, name="Wrong")
+    Warehouse.objects.using("other").create(pk=1, name="Right")
+    assert difference("warehouse_id", 1, None).old == "Right"
+    assert shown(EveryKind.setting_fields()["warehouse_id"], 1) == "Right"
+
+
+@pytest.mark.django_db
+def test_a_page_of_the_history_is_of_few_queries(django_assert_max_num_queries: Any) -> None:
+    """Of twenty changes of a foreign key: session, user, records, newest and objects."""
+    for at in range(20):
+        hall = Warehouse.objects.create(name=f"Hall {at}")
+        ConfigManager(ShopConfig).set_setting("warehouse_id", hall.pk)
+    client = browser(AdminFactory.create())
+    url = reverse("admin:testapp_shopconfig_history")
+    client.get(url)
+    with django_assert_max_num_queries(7):  # two for a savepoint
+        page = client.get(url).content.decode()
+    assert "<del>Hall 3</del>" in page
+    assert "<ins>Hall 4</ins>" in page
