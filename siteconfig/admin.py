@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 from django.contrib import admin
 from django.core.checks import CheckMessage, Error
 from django.core.exceptions import PermissionDenied
-from django.db import DataError, IntegrityError, models, router
+from django.db import DataError, IntegrityError, connections, models, router
 from django.db import Error as DatabaseError
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
 from django.template.response import TemplateResponse
@@ -44,6 +44,9 @@ UNDO, RESTORE = "_undo", "_restore"
 
 #: Changes on one page of the history.
 PAGE = 20
+
+#: Digits of a record's key, and characters of a setting's name, that the history is asked for.
+LONGEST_KEY, LONGEST_NAME = 18, 255
 
 
 class Row(NamedTuple):
@@ -350,12 +353,16 @@ class ConfigAdmin(SingletonModelAdmin):
         """Every change, the newest first, and from there the ways back."""
         if not self.has_history_permission(request):
             raise PermissionDenied
-        records = history.changes_of(self.model).filter(**_filters(request))
-        page = list(records[: PAGE + 1])
+        before, setting = _filters(request)
+        records = _records(self.model)
+        newest = records.values_list("pk", flat=True).first()
+        if before is not None:
+            records = records.filter(pk__lt=before)
+        if setting:
+            records = records.filter(changes__has_key=setting)
+        page = list(records.defer("state")[: PAGE + 1])
         shown = page[:PAGE]
         shown_differences = differences_of_each(self.model, [one.changes for one in shown])
-        newest = history.newest(self.model, records.db)
-        setting = request.GET.get("setting", "")
         context = {
             **self.admin_site.each_context(request),
             "title": gettext("History: %(page)s") % {"page": capfirst(self.opts.verbose_name)},
@@ -429,14 +436,28 @@ def _reason_of(change_to: tuple[ConfigChange, str] | None) -> str:
     return gettext("Back to change %(key)s") % {"key": record.pk}
 
 
-def _filters(request: HttpRequest) -> dict[str, Any]:
-    """Which changes the history is to show."""
-    filters: dict[str, Any] = {}
-    if (before := request.GET.get("before", "")).isascii() and before.isdigit():
-        filters["pk__lt"] = int(before)
-    if (setting := request.GET.get("setting", "")) and setting.isprintable():
-        filters["changes__has_key"] = setting
-    return filters
+def _filters(request: HttpRequest) -> tuple[int | None, str]:
+    """Before which change, and of which setting, the history is to be shown; nonsense is nothing.
+
+    Numbers of more digits are no keys, and the longest of them Python does not read.
+    """
+    before, setting = request.GET.get("before", ""), request.GET.get("setting", "")
+    is_key = before.isascii() and before.isdigit() and len(before) <= LONGEST_KEY
+    is_name = setting.isprintable() and len(setting) <= LONGEST_NAME
+    return int(before) if is_key else None, setting if is_name else ""
+
+
+def _records(model: type[ConfigModel]) -> Any:
+    """Every record of ``model``; none where there is no table of them, before ``migrate``."""
+    records = history.changes_of(model)
+    # Where it is turned off there may still be some.
+    if history.is_kept(records.db) or _has_table(records.model, records.db):
+        return records
+    return records.none()
+
+
+def _has_table(model: type[models.Model], using: str) -> bool:
+    return model._meta.db_table in connections[using].introspection.table_names()
 
 
 class SiteConfigurationAdmin(ConfigAdmin):

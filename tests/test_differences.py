@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import time
 from typing import Any
 
@@ -11,13 +12,14 @@ from django.db import connection
 from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 
-from siteconfig import ConfigManager
+from siteconfig import ConfigManager, config, history
 from siteconfig.differences import Difference, differences, differences_of_each, shown
 from siteconfig.history import changes_of
-from siteconfig.models import SiteConfiguration
+from siteconfig.models import ConfigChange, SiteConfiguration
 from siteconfig.storable import DEEPEST
 from tests.factories import AdminFactory
 from tests.test_admin import browser
+from tests.test_page import HISTORY
 from tests.testapp.models import EveryKind, Note, ShopConfig, Warehouse
 
 MEGABYTE = 1024 * 1024
@@ -265,15 +267,71 @@ def test_objects_are_looked_for_where_the_settings_are(settings: Any) -> None:
 
 
 @pytest.mark.django_db
-def test_a_page_of_the_history_is_of_few_queries(django_assert_max_num_queries: Any) -> None:
-    """Of twenty changes of a foreign key: session, user, records, newest and objects."""
-    for at in range(20):
-        hall = Warehouse.objects.create(name=f"Hall {at}")
-        ConfigManager(ShopConfig).set_setting("warehouse_id", hall.pk)
-    client = browser(AdminFactory.create())
-    url = reverse("admin:testapp_shopconfig_history")
-    client.get(url)
-    with django_assert_max_num_queries(7):  # two for a savepoint
-        page = client.get(url).content.decode()
-    assert "<del>Hall 3</del>" in page
-    assert "<ins>Hall 4</ins>" in page
+class TestHistoryPage:
+    def test_is_of_few_queries(self, django_assert_max_num_queries: Any) -> None:
+        """Of twenty changes of a foreign key: session, user, records, newest and objects."""
+        for at in range(20):
+            hall = Warehouse.objects.create(name=f"Hall {at}")
+            ConfigManager(ShopConfig).set_setting("warehouse_id", hall.pk)
+        client = browser(AdminFactory.create())
+        url = reverse("admin:testapp_shopconfig_history")
+        client.get(url)
+        with django_assert_max_num_queries(7):  # two for a savepoint
+            page = client.get(url).content.decode()
+        assert "<del>Hall 3</del>" in page
+        assert "<ins>Hall 4</ins>" in page
+
+    @pytest.mark.parametrize(
+        "query",
+        [
+            "before=²",
+            "before=१",
+            "before=-1",
+            "before=" + "9" * 19,
+            "before=" + "9" * 5000,
+            "setting=" + "x" * 256,
+            "setting=time%0Aout",
+        ],
+    )
+    def test_nonsense_is_as_if_nothing_was_asked(self, query: str) -> None:
+        """Everything is shown, and said to be."""
+        config.set_setting("timeout", 45)
+        response = browser(AdminFactory.create()).get(f"{HISTORY}?{query}")
+        assert response.status_code == 200
+        page = response.content.decode()
+        assert "<ins>45</ins>" in page
+        assert "Only changes of" not in page
+
+    @pytest.mark.parametrize("query", ["before=0", "setting=" + "x" * 255, "setting=%22%5D.$'"])
+    def test_what_there_is_not(self, query: str) -> None:
+        """Can be asked for, whatever is in the name."""
+        config.set_setting("timeout", 45)
+        response = browser(AdminFactory.create()).get(f"{HISTORY}?{query}")
+        assert response.status_code == 200
+        assert "No change has been recorded yet." in response.content.decode()
+
+    def test_reads_no_more_than_it_shows(self) -> None:
+        """A record also has what all settings were then."""
+        config.set_setting("timeout", 45)
+        client = browser(AdminFactory.create())
+        with CaptureQueriesContext(connection) as captured:
+            client.get(HISTORY)
+        asked = [one["sql"] for one in captured if "siteconfig_configchange" in one["sql"]]
+        assert len(asked) == 2
+        assert not any('"state"' in sql for sql in asked)
+
+    def test_before_migrate(self, monkeypatch: Any) -> None:
+        """Nothing is recorded, which is no error."""
+        monkeypatch.setattr(ConfigChange._meta, "db_table", "missing")
+        monkeypatch.setattr(history, "_have_table", set())
+        page = browser(AdminFactory.create()).get(HISTORY)
+        assert page.status_code == 200
+        assert "No change has been recorded yet." in page.content.decode()
+
+    def test_where_it_was_turned_off(self, settings: Any) -> None:
+        """What was recorded before is still there."""
+        config.set_setting("timeout", 45)
+        settings.SITECONFIG = {**settings.SITECONFIG, "HISTORY": False}
+        config.set_setting("timeout", 60)
+        page = browser(AdminFactory.create()).get(HISTORY).content.decode()
+        assert re.findall(r"<ins>(\d+)</ins>", page) == ["45"]
