@@ -28,6 +28,7 @@ from siteconfig.history import How, attributed_to
 from siteconfig.models import SiteConfiguration
 from siteconfig.secret import Secret
 from siteconfig.snapshot import EXTRA
+from siteconfig.storable import CONTROL, NOT_IN_A_LINE
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -44,6 +45,9 @@ UNDO, RESTORE = "_undo", "_restore"
 
 #: Changes on one page of the history.
 PAGE = 20
+
+#: Characters of a reason.
+LONGEST_REASON = 500
 
 #: Digits of a record's key, and characters of a setting's name, that the history is asked for.
 LONGEST_KEY, LONGEST_NAME = 18, 255
@@ -224,8 +228,7 @@ class ConfigAdmin(SingletonModelAdmin):
             "show_save_and_continue": False,
             **(extra_context or {}),
         }
-        reason = request.POST.get(REASON, "").strip()
-        with attributed_to(request.user, how=How.ADMIN, reason=reason):
+        with attributed_to(request.user, how=How.ADMIN, reason=_reason_in(request)):
             # Not solo's, which makes the row when the page is only looked at.
             return super(SingletonModelAdmin, self).change_view(
                 request, object_id, form_url, context
@@ -282,7 +285,7 @@ class ConfigAdmin(SingletonModelAdmin):
             "going_back": change_to,
             "seen_name": SEEN,
             "reason_name": REASON,
-            "reason": request.POST.get(REASON, "") or _reason_of(change_to),
+            "reason": _reason_in(request) or _reason_of(change_to),
             "can_edit": bool(form.fields),
             "history_url": self._url("history") if may_see_history else None,
             "fleet": self._fleet(form.row),
@@ -424,6 +427,12 @@ def _said_after(saved: list[Difference]) -> tuple[str, str]:
         parts.append(text % {"count": left})
     text = gettext("Saved, and in force: %(changes)s.")
     return text % {"changes": "; ".join(parts)}, "SUCCESS"
+
+
+def _reason_in(request: HttpRequest) -> str:
+    """The reason that was given: one line of text, and no longer than the page allows."""
+    line = NOT_IN_A_LINE.sub(" ", request.POST.get(REASON, ""))
+    return CONTROL.sub("", line).strip()[:LONGEST_REASON]
 
 
 def _reason_of(change_to: tuple[ConfigChange, str] | None) -> str:

@@ -19,7 +19,7 @@ from siteconfig.models import ConfigChange, SiteConfiguration
 from siteconfig.storable import DEEPEST
 from tests.factories import AdminFactory
 from tests.test_admin import browser
-from tests.test_page import HISTORY
+from tests.test_page import HISTORY, opened, save
 from tests.testapp.models import EveryKind, Note, ShopConfig, Warehouse
 
 MEGABYTE = 1024 * 1024
@@ -335,3 +335,20 @@ class TestHistoryPage:
         config.set_setting("timeout", 60)
         page = browser(AdminFactory.create()).get(HISTORY).content.decode()
         assert re.findall(r"<ins>(\d+)</ins>", page) == ["45"]
+
+
+@pytest.mark.django_db
+class TestReason:
+    def given(self, reason: str) -> str:
+        """What is recorded of it."""
+        client = browser(AdminFactory.create())
+        save(client, opened(client), timeout="45", _reason=reason)
+        return ConfigChange.objects.get().reason
+
+    def test_is_one_line_without_control_characters(self) -> None:
+        """Nor with those that turn its direction: it is shown to others."""
+        assert self.given(" as\x1b[31m agreed\x00\nby\u202eall\t ") == "as[31m agreed by all"
+
+    def test_is_no_longer_than_the_page_allows(self) -> None:
+        """Whoever sends it."""
+        assert self.given("x" * 100_000) == "x" * 500
