@@ -12,6 +12,7 @@ from django.db import Error as DatabaseError
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
 from django.template.response import TemplateResponse
 from django.urls import reverse
+from django.utils import translation
 from django.utils.text import capfirst
 from django.utils.timezone import now
 from django.utils.translation import gettext, ngettext
@@ -339,7 +340,8 @@ class ConfigAdmin(SingletonModelAdmin):
     def construct_change_message(
         self, request: HttpRequest, form: Any, formsets: Any, add: bool = False
     ) -> Any:
-        labels = [difference.label for difference in form.differences()]
+        with translation.override(None):  # as Django does: each reader has a language
+            labels = [difference.label for difference in form.differences()]
         return [{"changed": {"fields": labels}}] if labels else []
 
     def log_change(self, request: HttpRequest, obj: Any, message: Any) -> Any:

@@ -8,9 +8,12 @@ import time
 from typing import Any
 
 import pytest
+from django.contrib.admin.models import LogEntry
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
+from django.utils import translation
+from django.utils.translation import gettext_lazy
 
 from siteconfig import ConfigManager, config, history
 from siteconfig.differences import Difference, differences, differences_of_each, shown
@@ -19,7 +22,7 @@ from siteconfig.models import ConfigChange, SiteConfiguration
 from siteconfig.storable import DEEPEST
 from tests.factories import AdminFactory
 from tests.test_admin import browser
-from tests.test_page import HISTORY, opened, save
+from tests.test_page import HISTORY, opened, said, save
 from tests.testapp.models import EveryKind, Note, ShopConfig, Warehouse
 
 MEGABYTE = 1024 * 1024
@@ -352,3 +355,16 @@ class TestReason:
     def test_is_no_longer_than_the_page_allows(self) -> None:
         """Whoever sends it."""
         assert self.given("x" * 100_000) == "x" * 500
+
+
+@pytest.mark.django_db
+def test_the_admins_log_is_in_no_language(monkeypatch: Any) -> None:
+    """Django translates it for each reader; the message is for the editor alone."""
+    field = SiteConfiguration.setting_fields()["timeout"]
+    monkeypatch.setattr(field, "verbose_name", gettext_lazy("username"))
+    client = browser(AdminFactory.create())
+    data = opened(client)
+    with translation.override("de"):
+        response = save(client, data, timeout="45")
+        assert "Benutzername 30 → 45" in said(response)[0]
+    assert LogEntry.objects.get().change_message == '[{"changed": {"fields": ["Username"]}}]'
