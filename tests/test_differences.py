@@ -323,6 +323,14 @@ class TestHistoryPage:
         assert len(asked) == 2
         assert not any('"state"' in sql for sql in asked)
 
+    def test_of_one_change_of_many_settings(self) -> None:
+        """Each is a row of a table; settings that are no fields may be tens of thousands."""
+        config.set_settings(extra={f"name{at:03}": at for at in range(103)})
+        page = browser(AdminFactory.create()).get(HISTORY).content.decode()
+        assert "name099" in page
+        assert "name100" not in page
+        assert "and 3 more settings" in page
+
     def test_before_migrate(self, monkeypatch: Any) -> None:
         """Nothing is recorded, which is no error."""
         monkeypatch.setattr(ConfigChange._meta, "db_table", "missing")
