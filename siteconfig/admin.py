@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 from django.contrib import admin
 from django.core.checks import CheckMessage, Error
 from django.core.exceptions import PermissionDenied
-from django.db import DataError, IntegrityError, models, router
+from django.db import DataError, IntegrityError, connections, models, router
 from django.db import Error as DatabaseError
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
 from django.template.response import TemplateResponse
@@ -21,7 +21,7 @@ from solo.admin import SingletonModelAdmin
 
 from siteconfig import history
 from siteconfig.config_manager import ConfigManager
-from siteconfig.differences import differences, label_of
+from siteconfig.differences import differences_of_each, label_of
 from siteconfig.fields import ROW_ID
 from siteconfig.fleet import report
 from siteconfig.forms import REASON, SEEN, ConfigForm, about
@@ -29,6 +29,7 @@ from siteconfig.history import How, attributed_to
 from siteconfig.models import SiteConfiguration
 from siteconfig.secret import Secret
 from siteconfig.snapshot import EXTRA
+from siteconfig.storable import CONTROL, NOT_IN_A_LINE
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -48,6 +49,12 @@ LONGEST_KEY = 18
 
 #: Changes on one page of the history.
 PAGE = 20
+
+#: Characters of a reason.
+LONGEST_REASON = 500
+
+#: Digits of a record's key, and characters of a setting's name, that the history is asked for.
+LONGEST_KEY, LONGEST_NAME = 18, 255
 
 
 class Row(NamedTuple):
@@ -228,8 +235,7 @@ class ConfigAdmin(SingletonModelAdmin):
             "show_save_and_continue": False,
             **(extra_context or {}),
         }
-        reason = request.POST.get(REASON, "").strip()
-        with attributed_to(request.user, how=How.ADMIN, reason=reason):
+        with attributed_to(request.user, how=How.ADMIN, reason=_reason_in(request)):
             # Not solo's, which makes the row when the page is only looked at.
             return super(SingletonModelAdmin, self).change_view(
                 request, object_id, form_url, context
@@ -286,7 +292,7 @@ class ConfigAdmin(SingletonModelAdmin):
             "going_back": change_to,
             "seen_name": SEEN,
             "reason_name": REASON,
-            "reason": request.POST.get(REASON, "") or _reason_of(change_to),
+            "reason": _reason_in(request) or _reason_of(change_to),
             "can_edit": bool(form.fields),
             "history_url": self._url("history") if may_see_history else None,
             "fleet": self._fleet(form.row),
@@ -344,7 +350,7 @@ class ConfigAdmin(SingletonModelAdmin):
         # Django's, of which the first part is of the form itself.
         message = super().construct_change_message(request, form, formsets, add)
         of_others = [one for one in message if "name" in one.get("changed", {"name": ""})]
-        with translation.override(None):
+        with translation.override(None):  # as Django does: each reader has a language
             labels = [difference.label for difference in form.differences()]
         return [*([{"changed": {"fields": labels}}] if labels else []), *of_others]
 
@@ -363,16 +369,22 @@ class ConfigAdmin(SingletonModelAdmin):
         """Every change, the newest first, and from there the ways back."""
         if not self.has_history_permission(request):
             raise PermissionDenied
-        records = history.changes_of(self.model).filter(**_filters(request))
-        page = list(records[: PAGE + 1])
-        newest = history.newest(self.model, records.db)
-        setting = request.GET.get("setting", "")
+        before, setting = _filters(request)
+        records = _records(self.model)
+        newest = records.values_list("pk", flat=True).first()
+        if before is not None:
+            records = records.filter(pk__lt=before)
+        if setting:
+            records = records.filter(changes__has_key=setting)
+        page = list(records.defer("state")[: PAGE + 1])
+        shown = page[:PAGE]
+        shown_differences = differences_of_each(self.model, [one.changes for one in shown])
         context = {
             **self.admin_site.each_context(request),
             "title": gettext("History: %(page)s") % {"page": capfirst(self.opts.verbose_name)},
             "opts": self.opts,
             "model_name": capfirst(self.opts.verbose_name),
-            "changes": [(one, differences(self.model, one.changes)) for one in page[:PAGE]],
+            "changes": list(zip(shown, shown_differences, strict=True)),
             "newest": newest,
             "older": page[PAGE - 1].pk if len(page) > PAGE else None,
             "setting": setting,
@@ -436,6 +448,12 @@ def _said_after(saved: list[Difference] | bool) -> tuple[str, str]:
     return text % {"changes": "; ".join(parts)}, "SUCCESS"
 
 
+def _reason_in(request: HttpRequest) -> str:
+    """The reason that was given: one line of text, and no longer than the page allows."""
+    line = NOT_IN_A_LINE.sub(" ", request.POST.get(REASON, ""))
+    return CONTROL.sub("", line).strip()[:LONGEST_REASON]
+
+
 def _reason_of(change_to: tuple[ConfigChange, str] | None) -> str:
     """What is proposed as the reason of going back."""
     if change_to is None:
@@ -446,14 +464,28 @@ def _reason_of(change_to: tuple[ConfigChange, str] | None) -> str:
     return gettext("Back to change %(key)s") % {"key": record.pk}
 
 
-def _filters(request: HttpRequest) -> dict[str, Any]:
-    """Which changes the history is to show."""
-    filters: dict[str, Any] = {}
-    if (before := request.GET.get("before", "")).isascii() and before.isdigit():
-        filters["pk__lt"] = int(before)
-    if (setting := request.GET.get("setting", "")) and setting.isprintable():
-        filters["changes__has_key"] = setting
-    return filters
+def _filters(request: HttpRequest) -> tuple[int | None, str]:
+    """Before which change, and of which setting, the history is to be shown; nonsense is nothing.
+
+    Numbers of more digits are no keys, and the longest of them Python does not read.
+    """
+    before, setting = request.GET.get("before", ""), request.GET.get("setting", "")
+    is_key = before.isascii() and before.isdigit() and len(before) <= LONGEST_KEY
+    is_name = setting.isprintable() and len(setting) <= LONGEST_NAME
+    return int(before) if is_key else None, setting if is_name else ""
+
+
+def _records(model: type[ConfigModel]) -> Any:
+    """Every record of ``model``; none where there is no table of them, before ``migrate``."""
+    records = history.changes_of(model)
+    # Where it is turned off there may still be some.
+    if history.is_kept(records.db) or _has_table(records.model, records.db):
+        return records
+    return records.none()
+
+
+def _has_table(model: type[models.Model], using: str) -> bool:
+    return model._meta.db_table in connections[using].introspection.table_names()
 
 
 class SiteConfigurationAdmin(ConfigAdmin):
