@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 from django.contrib import admin
 from django.core.checks import CheckMessage, Error
 from django.core.exceptions import PermissionDenied
-from django.db import DataError, IntegrityError, connections, models, router
+from django.db import DataError, IntegrityError, models, router
 from django.db import Error as DatabaseError
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
 from django.template.response import TemplateResponse
@@ -210,10 +210,7 @@ class ConfigAdmin(SingletonModelAdmin):
             raise PermissionDenied
         key = asked[way]
         is_key = key.isascii() and key.isdigit() and len(key) <= LONGEST_KEY
-        is_kept = history.is_kept(router.db_for_write(self.model))
-        record = (
-            history.changes_of(self.model).filter(pk=key).first() if is_key and is_kept else None
-        )
+        record = _records(self.model).filter(pk=key).first() if is_key else None
         if record is None:
             raise Http404(gettext("There is no such change."))
         return record, way
@@ -478,14 +475,8 @@ def _filters(request: HttpRequest) -> tuple[int | None, str]:
 def _records(model: type[ConfigModel]) -> Any:
     """Every record of ``model``; none where there is no table of them, before ``migrate``."""
     records = history.changes_of(model)
-    # Where it is turned off there may still be some.
-    if history.is_kept(records.db) or _has_table(records.model, records.db):
-        return records
-    return records.none()
-
-
-def _has_table(model: type[models.Model], using: str) -> bool:
-    return model._meta.db_table in connections[using].introspection.table_names()
+    # Also where it is turned off: there may still be some.
+    return records if history.has_table(records.db) else records.none()
 
 
 class SiteConfigurationAdmin(ConfigAdmin):

@@ -486,7 +486,7 @@ class About:
     pin: Pin | None
     """What fixes it in this deployment."""
     stored: str
-    """What the row says, as people read it; of a secret nothing."""
+    """What the pin hides, as people read it; of a secret nothing."""
 
 
 def about(
@@ -523,7 +523,7 @@ def about(
             last_change=_said_of(origins[name]) if name in origins else "",
             conflicts=[one for setting, one in conflicts if setting == name],
             pin=pins.get(name),
-            stored=_shown(field, stored.get(name)),
+            stored=_shown(field, stored.get(name)) if name in pins else "",
         )
         for name, field in fields.items()
     }

@@ -300,8 +300,11 @@ _have_table: set[tuple[str, str]] = set()
 
 def is_kept(using: str) -> bool:
     """Whether changes are recorded in the database ``using``: not before its ``migrate``."""
-    if not conf.HISTORY:
-        return False
+    return conf.HISTORY and has_table(using)
+
+
+def has_table(using: str) -> bool:
+    """Whether there may be records in the database ``using``."""
     connection = connections[using]
     key = (using, str(connection.settings_dict["NAME"]))
     if key not in _have_table:

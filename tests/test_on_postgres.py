@@ -11,7 +11,7 @@ from tests.servers import Postgres
 
 MODULES = (
     *("transactions", "models", "config_manager", "receivers", "async", "last_known_good"),
-    *("admin", "fleet", "middleware", "kinds", "input", "changes", "page", "pins"),
+    *("admin", "fleet", "middleware", "kinds", "input", "changes", "page", "pins", "differences"),
 )
 
 
