@@ -383,23 +383,35 @@ def plain(field: models.Field[Any, Any], value: Any) -> Any:
 
 def shown_as_sent(bound: forms.BoundField) -> Any:
     """What a browser sends of a field that it has only shown."""
-    return as_sent(bound.field.widget, bound.field.prepare_value(bound.initial))
+    shown = bound.field.prepare_value(bound.initial)
+    return as_sent(bound.field.widget, shown, is_shown=True)
 
 
-def as_sent(widget: forms.Widget, value: Any) -> Any:
-    """What is sent of ``value``, as texts, each with the ends of its lines as they are here."""
+#: The kinds of inputs from which a browser takes outer spaces.
+TRIMMED = {"email", "number", "url"}
+
+
+def as_sent(widget: forms.Widget, value: Any, *, is_shown: bool = False) -> Any:
+    """What is sent of ``value``, as texts, whose lines end as they do here.
+
+    Args:
+        widget: what shows it.
+        value: what was sent; or, if ``is_shown``, what the widget is given to show.
+    """
     if isinstance(widget, forms.MultiWidget):
         parts = value if isinstance(value, list | tuple) else widget.decompress(value) or ()
-        return [as_sent(*pair) for pair in zip(widget.widgets, parts, strict=False)]
+        pairs = zip(widget.widgets, parts, strict=False)
+        return [as_sent(one, part, is_shown=is_shown) for one, part in pairs]
     if isinstance(widget, forms.CheckboxInput):
         return bool(widget.check_test(value))
-    text = widget.format_value(value)
-    if isinstance(text, list | tuple):
-        return [str(one) for one in text if one not in ("", None)]
-    lines = ("" if text is None else str(text)).splitlines()
-    if isinstance(widget, forms.Textarea):
-        return "\n".join(lines)
-    return "".join(lines).strip()
+    found = widget.format_value(value)
+    if isinstance(found, list | tuple):
+        return [str(one) for one in found if one not in ("", None)]
+    text = ("" if found is None else str(found)).replace("\r\n", "\n").replace("\r", "\n")
+    if is_shown and not isinstance(widget, forms.Textarea):
+        text = text.replace("\n", "")  # an input has one line
+        text = text.strip() if getattr(widget, "input_type", "") in TRIMMED else text
+    return text
 
 
 def hash_of(sent: Any) -> str:

@@ -278,9 +278,8 @@ MUTANTS = [
     Mutant(
         "writers do not wait for each other",
         "models",
-        "            if not connection.features.has_select_for_update:\n"
-        "                cls._make_and_lock_row(using)\n",
-        "            cls.objects.get_or_create(pk=1)\n",
+        "        if not can_lock:\n            cls._lock_row(using)\n",
+        "",
     ),
     Mutant(
         "an instance saves every column",
@@ -939,15 +938,15 @@ MUTANTS = [
     Mutant(
         "the second editor wins silently",
         "forms",
-        "                is_mine = self._choose(name, theirs, mine)\n",
-        "                pass\n",
+        "        return their == was or self._choose(name, theirs, mine)\n",
+        "        return True\n",
         ("test_page",),
     ),
     Mutant(
         "what others have changed is written over",
         "forms",
-        "            is_mine = my not in {their, seen.get(name)}\n",
-        "            is_mine = my != their\n",
+        "            if not (field.name in self._given or self._is_touched(field.name)):\n",
+        "            if False:\n",
         ("test_page",),
     ),
     Mutant(
@@ -960,7 +959,7 @@ MUTANTS = [
     Mutant(
         "a forged field is saved",
         "admin",
-        "        if columns & {*self._forbidden(request), *self._pins()}:\n",
+        "        if form.edited & {*self._forbidden(request), *self._pins()}:\n",
         "        if False:\n",
         ("test_page",),
     ),
@@ -1002,7 +1001,7 @@ MUTANTS = [
     Mutant(
         "a pinned setting can be set",
         "models",
-        "                if (pin := pinned.get(name)) is not None:\n",
+        "                if (pin := pinned.get(name if name in fields else EXTRA)) is not None:\n",
         "                if (pin := None) is not None:\n",
         ("test_pins",),
     ),

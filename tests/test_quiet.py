@@ -364,7 +364,7 @@ class RedisSite(PostgresSite):
 
     def subscribers(self) -> list[set[str]]:
         """For each reader the connections by which it has subscribed, as the server counts them."""
-        with self.redis.client() as client:
+        with self.redis.client(socket_timeout=ROOM * 6) as client:  # a machine may be busy
             clients = client.client_list(_type="pubsub")
         return [
             {client["id"] for client in clients if client["name"] == f"reader-{number}"}
