@@ -367,7 +367,7 @@ class TestG4VisibleOnReturn:
         """A script that writes a hundred times pays for the history, and once at the commit."""
         _ = config.timeout
         assert history.is_kept("default")
-        # The row before and after, the last record and a new one; and a lock, where SELECT has none.
+        # The row before and after, the last record, a new one; and a lock, where SELECT has none.
         of_history = 100 * (4 if connection.features.has_select_for_update else 5)
         at_the_end = 2 + 1  # BEGIN, COMMIT, reload
         with django_assert_num_queries(100 + of_history + at_the_end), transaction.atomic():
