@@ -505,15 +505,23 @@ def _recorded_values(last: ConfigChange, names: list[str], using: str) -> dict[s
 LOCK_TIMEOUT = 500
 
 
-def notice(model: type[ConfigModel], using: str, known: Snapshot | None) -> None:
+def notice(model: type[ConfigModel], using: str, held: Snapshot, known: Snapshot) -> None:
     """Record what has been changed past Django, unless somebody has done so. For the watcher.
+
+    Args:
+        model: the config model.
+        using: the alias of the database.
+        held: what the row says, as this process has it.
+        known: what it said before.
 
     Raises:
         django.db.Error: it cannot be now.
     """
     if not is_kept(using):
         return
-    if not _is_to_be_recorded(model, using, known):
+    # The one query that is made of most changes, which are recorded as they should be.
+    recorded = _recorded(model, newest(model, using), known)
+    if recorded is None or not _differing(recorded, entries_of(model, held)):
         return
     connection = connections[using]
     with transaction.atomic(using=using):
@@ -526,12 +534,6 @@ def notice(model: type[ConfigModel], using: str, known: Snapshot | None) -> None
                 key = zlib.crc32(label_of(model).encode())
                 cursor.execute("SELECT pg_advisory_xact_lock(%s)", [key])
         record_outside(model, using, model.read(connection), known)
-
-
-def _is_to_be_recorded(model: type[ConfigModel], using: str, known: Snapshot | None) -> bool:
-    recorded = _recorded(model, newest(model, using), known)
-    row = model.read(connections[using])
-    return recorded is not None and bool(_differing(recorded, entries_of(model, row)))
 
 
 def _recorded(

@@ -75,9 +75,9 @@ def _concrete(model: type[ConfigModel]) -> type[ConfigModel]:
 
 
 def record_what_was_noticed(
-    sender: type[ConfigModel], *, using: str, known: Snapshot | None, **kwargs: Any
+    sender: type[ConfigModel], *, using: str, held: Snapshot, known: Snapshot, **kwargs: Any
 ) -> None:
-    history.notice(_concrete(sender), using, known)
+    history.notice(_concrete(sender), using, held, known)
 
 
 def keep_records(

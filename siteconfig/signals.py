@@ -24,5 +24,5 @@ write_committed = Signal()
 
 #: Internal: sent in the watcher's thread, through whose connection the database may be asked, when
 #: the row may have been changed past Django. ``sender``: the config model. ``using``: the database
-#: alias. ``known``: the Snapshot held before, or None.
+#: alias. ``held``, ``known``: the Snapshot that is held, and one held before.
 change_noticed = Signal()

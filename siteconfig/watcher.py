@@ -61,9 +61,9 @@ RESOLUTION = 0.001
 #: Seconds of the longest wait; a selector takes no number without end.
 LONGEST_WAIT = 60.0
 
-#: Seconds within which the history is looked at after a change that seems to be recorded, and by
-#: about how many processes of a fleet: one would do, and a writer looks, too.
-CHECK_WITHIN, CHECKERS = 1.0, 8
+#: Seconds within which the history is looked at after changes that seem to be recorded, once for
+#: all of them, and by about how many processes of a fleet: one would do, and a writer looks, too.
+CHECK_WITHIN, CHECKERS = 30.0, 8
 
 #: Seconds for which a process only polls, where there is nothing else to do.
 LONGEST_DOZE = 5.0
@@ -340,7 +340,7 @@ class Subject:
         """See to it that what has changed past Django is recorded: soon after it is noticed.
 
         At once where the row's version has not risen, as it does with every write through Django;
-        else a little later, and by some of the processes, for such a write may hide another.
+        else later, and by some of the processes, for such a write may hide another.
         """
         held, now = self.manager._state.committed, monotonic()
         if held is not self._held and held is not None:
@@ -353,7 +353,9 @@ class Subject:
         if now < self._check_at:
             return
         try:
-            change_noticed.send(self.manager._model(), using=alias, known=self._checked)
+            change_noticed.send(
+                self.manager._model(), using=alias, known=self._checked, held=self._held
+            )
         except Exception as error:
             log.debug("The history of %s was not checked", self.manager._label(), exc_info=error)
             self._check_backoff.failed()

@@ -425,6 +425,7 @@ class TestPastDjango:
             assert config.timeout == 30
             wait_until(lambda: any(one._held for one in subjects()))
             config.set_setting("site_name", "Shop")
+            wait_until(lambda: any(one._held is config.snapshot() for one in subjects()))
             past_django(timeout=46)
             wait_until(lambda: config.timeout == 46)
             wait_until(lambda: len(recorded()) == 2)
