@@ -21,14 +21,18 @@ def test_the_core_on_postgresql(postgres: Postgres) -> None:
     try:
         ran = subprocess.run(  # noqa: S603 - our own tests
             [
-                *(sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider"),
+                *(sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-n", "2"),
                 *(f"tests/test_{module}.py" for module in MODULES),
             ],
             cwd=ROOT,
-            env={**os.environ, "SITECONFIG_TEST_DATABASE": postgres.url("core")},
+            env={
+                **os.environ,
+                "SITECONFIG_TEST_DATABASE": postgres.url("core"),
+                "SITECONFIG_TEST_EXAMPLES": os.environ.get("SITECONFIG_TEST_EXAMPLES", "5"),
+            },
             capture_output=True,
             text=True,
-            timeout=300,
+            timeout=600,
             check=False,
         )
         assert ran.returncode == 0, ran.stdout[-10_000:] + ran.stderr[-2000:]
