@@ -211,7 +211,7 @@ class TestSecret:
     @pytest.mark.parametrize(
         "show",
         [repr, ascii, pprint.pformat, "%r".__mod__, "{!r}".format, "{!a}".format],
-        ids=str,
+        ids=["repr", "ascii", "pformat", "%r", "{!r}", "{!a}"],
     )
     def test_is_masked_wherever_python_shows_it(self, show: Any) -> None:
         """By itself, and in whatever holds it."""

@@ -243,6 +243,7 @@ class TestObjects:
 
     def test_where_the_table_is_missing(self, monkeypatch: Any) -> None:
         """The transaction goes on, and each field is tried once."""
+        list(Warehouse.objects.all())  # Django keeps the columns that are first asked for
         monkeypatch.setattr(Warehouse._meta, "db_table", "missing")
         changes = [{"warehouse_id": {"old": 1, "new": 2}}, {"warehouse_id": {"old": 2, "new": 3}}]
         with CaptureQueriesContext(connection) as captured:
@@ -333,7 +334,7 @@ class TestHistoryPage:
 
     def test_before_migrate(self, monkeypatch: Any) -> None:
         """Nothing is recorded, which is no error."""
-        monkeypatch.setattr(ConfigChange._meta, "db_table", "missing")
+        monkeypatch.setattr(connection.introspection, "table_names", lambda: [])
         monkeypatch.setattr(history, "_have_table", set())
         page = browser(AdminFactory.create()).get(HISTORY)
         assert page.status_code == 200
