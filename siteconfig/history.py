@@ -51,7 +51,7 @@ class How(TextChoices):
     CODE = "code", _("code")
     COMMAND = "command", _("command")
     FIXTURE = "fixture", _("fixture")
-    OUTSIDE = "outside", _("past Django")
+    OUTSIDE = "outside", _("outside")
 
 
 log = logging.getLogger("siteconfig.history")
