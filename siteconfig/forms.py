@@ -6,7 +6,6 @@ import json
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
-from hashlib import blake2b
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from django import forms
@@ -22,10 +21,10 @@ from siteconfig.differences import Difference, differences, label_of, shown
 from siteconfig.fields import ExtraField, SecretField
 from siteconfig.history import (
     Entry,
-    How,
     changes_between,
     digest_of,
     entries,
+    hash_of,
     is_same_secret,
     last_changes,
 )
@@ -153,7 +152,7 @@ class ConfigForm(ConfigModelForm):
         stored = self._entries({name: self.row[name] for name in self._settings()})
         proposed = self.proposal.values if self.proposal else {}
         sent = {
-            field.name: hash_of(shown_as_sent(self[field.name]))
+            field.name: hash_of_sent(shown_as_sent(self[field.name]))
             for name, field in self._settings().items()
             if name not in proposed  # which the reader is to save
         }
@@ -282,8 +281,8 @@ class ConfigForm(ConfigModelForm):
             return bool(bound.data.text) or bound.data.is_cleared
         if isinstance(bound.field.widget, forms.FileInput):
             return bool(bound.data) or bound.data is False
-        seen = self._seen[1].get(name) or hash_of(shown_as_sent(bound))
-        return name in self._given or hash_of(as_sent(bound.field.widget, bound.data)) != seen
+        seen = self._seen[1].get(name) or hash_of_sent(shown_as_sent(bound))
+        return name in self._given or hash_of_sent(as_sent(bound.field.widget, bound.data)) != seen
 
     def _merge(self) -> None:
         """Let be what the reader has not touched; where somebody else has changed it, too, ask."""
@@ -414,12 +413,11 @@ def as_sent(widget: forms.Widget, value: Any, *, is_shown: bool = False) -> Any:
     return text
 
 
-def hash_of(sent: Any) -> str:
+def hash_of_sent(sent: Any) -> str:
     """A short name of what is sent."""
     if isinstance(sent, list) and len(sent) < 2:
         sent = sent[0] if sent else ""  # one choice of a list, or none
-    text = json.dumps(sent)
-    return blake2b(text.encode("utf-8", "surrogatepass"), digest_size=6).hexdigest()
+    return hash_of(json.dumps(sent))
 
 
 def is_new(value: Any, stored: Any) -> bool:
@@ -547,7 +545,7 @@ def _can_be_reset(form: ConfigForm, field: models.Field[Any, Any]) -> bool:
 
 
 def _said_of(origin: Origin) -> str:
-    said = {"who": origin.who or How(origin.how).label, "age": timesince(origin.at, depth=1)}
+    said = {"who": origin.by, "age": timesince(origin.at, depth=1)}
     if now() - origin.at < timedelta(minutes=1):
         return gettext("by %(who)s, just now") % said
     return gettext("by %(who)s, %(age)s ago") % said

@@ -216,10 +216,11 @@ def _digest(field: models.Field[Any, Any], value: Any) -> str:
     kind = f"{field.get_internal_type()} {getattr(field, 'decimal_places', '')}"
     # Sorted: PostgreSQL keeps no order of keys.
     text = json.dumps(value, sort_keys=True, cls=Encoder)
-    return _hash(kind)[:KIND] + _hash(text)
+    return hash_of(kind)[:KIND] + hash_of(text)
 
 
-def _hash(text: str) -> str:
+def hash_of(text: str) -> str:
+    """A short name of a text."""
     return blake2b(text.encode("utf-8", "surrogatepass"), digest_size=6).hexdigest()
 
 
@@ -227,7 +228,7 @@ def _digest_of_secret(secret: Secret | None) -> str:
     """Of what is stored, which tells nothing of the secret; of a plain text that would."""
     if secret is None or secret.stored is None or secret.is_stored_in_plain:
         return "secret: set" if secret else "secret: not set"
-    return "se" + _hash(repr(secret.stored))
+    return "se" + hash_of(repr(secret.stored))
 
 
 # Recording
@@ -581,7 +582,7 @@ def last_change(model: type[ConfigModel], name: str) -> Origin | None:
     """Who changed this setting last; None: it is not recorded, or cannot be asked. Never raises."""
     name = name if name in model.setting_fields() else f"{EXTRA}.{name}"
     using = router.db_for_write(model)
-    ask = partial(_last_changes_or_none, model, using)
+    ask = partial(_last_changes_in_savepoint, model, using)
     try:
         found = read_outside(using, partial(_through, using, ask)) if orm_refuses() else ask()
     except Exception:  # noqa: BLE001 - the value is told all the same
@@ -590,7 +591,7 @@ def last_change(model: type[ConfigModel], name: str) -> Origin | None:
     return origin
 
 
-def _last_changes_or_none(model: type[ConfigModel], using: str) -> dict[str, Origin]:
+def _last_changes_in_savepoint(model: type[ConfigModel], using: str) -> dict[str, Origin]:
     # In a savepoint, should there be a transaction, which must not suffer.
     with transaction.atomic(using=using):
         return last_changes(model, using)

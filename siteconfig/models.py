@@ -352,7 +352,7 @@ class ConfigModel(SingletonModel):
         Raises:
             ValidationError: with each refused setting and why.
         """
-        fields, pinned = self.setting_fields(), self.pins()
+        fields, pinned = self.setting_fields(), ConfigManager(type(self))._pins()
         errors: dict[str, Any] = {}
         assigned: dict[str, Any] = {}
         extra: dict[str, Any] = {}
