@@ -22,8 +22,9 @@ run: $(READY) ## Serve the reference site on 127.0.0.1:PORT; the first time, pri
 	@$(BIN)/python manage.py demo --port $(PORT)
 	@exec $(BIN)/python manage.py runserver 127.0.0.1:$(PORT) $(ARGS)
 
-test: $(READY) ## Run the tests, in random order; ARGS go to pytest
-	$(BIN)/python -m pytest $(ARGS)
+# In a process for each core, whole modules in each, and the longest ones first.
+test: $(READY) ## Run the tests, in random order; ARGS go to pytest (-n 0: all in one process)
+	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder $(ARGS)
 
 soak: $(READY) ## Faults 1,000 times each, writes for 60 s each way, 2,000 inputs of each kind (an hour)
 	SITECONFIG_TEST_TRIALS=1000 SITECONFIG_TEST_STRESS=60 SITECONFIG_TEST_EXAMPLES=2000 \

@@ -28,6 +28,12 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
         pytest.skip("only SQLite stores such a value")
 
 
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Tests marked ``long`` come first, lest one process is at them when the others have ended."""
+    items.sort(key=lambda item: item.get_closest_marker("long") is None)
+
+
 @pytest.fixture(scope="session")
 def django_db_setup(django_db_setup: None) -> Iterator[None]:
     """pytest-django's; at the end close what coroutines have opened in asgiref's own thread."""

@@ -17,28 +17,11 @@ from typing import NamedTuple
 ROOT = Path(__file__).parent.parent
 
 
-#: Tests of whole processes, of servers and in a browser, which take long: only for the faults that
-#: name them.
-LONG = (
-    "test_browser",
-    "test_browsers",
-    "test_failpoints",
-    "test_history",
-    "test_on_postgres",
-    "test_outages",
-    "test_process_matrix",
-    "test_project",
-    "test_quiet",
-    "test_servers",
-    "test_users_suites",
-)
-
-
 class Mutant(NamedTuple):
     """A fault, as the text of a module that is replaced by another one.
 
     Attributes:
-        tests: the modules of tests that are run; none: all that are not ``LONG``.
+        tests: the modules of tests that are run; none: all tests but those marked ``long``.
     """
 
     fault: str
@@ -1036,7 +1019,7 @@ def survives(mutant: Mutant) -> str | None:
         if mutant.tests:
             tests += [f"tests/{module}.py" for module in mutant.tests]
         else:
-            tests += ["tests", *(f"--ignore=tests/{module}.py" for module in LONG)]
+            tests += ["tests", "-m", "not long"]
         try:
             ran = subprocess.run(  # noqa: S603 - our own tests
                 tests, cwd=copy, capture_output=True, text=True, timeout=300, check=False

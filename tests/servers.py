@@ -648,6 +648,8 @@ class PgBouncer(Server):
             "admin_users": server.user,
             "pool_mode": pool_mode,
             "max_client_conn": 1000,
+            # Seconds before it tries again a server that it lost during a login, as by KILL.
+            "server_login_retry": 0.1,
             **settings,
         }
 

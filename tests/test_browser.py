@@ -16,6 +16,8 @@ from tests.serving import ADMIN_PAGE, eventually
 if TYPE_CHECKING:
     from tests.browsers import Browse
 
+pytestmark = pytest.mark.long
+
 #: As it would be written by somebody who wants to act as the one that looks at it.
 CANARY = '"><svg onload="window.canary=1">'
 

@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
     from tests.browsers import Browse
 
+pytestmark = pytest.mark.long
+
 HISTORY = f"{ADMIN_PAGE}history/"
 EVERY_KIND = "/admin/testapp/everykind/"
 

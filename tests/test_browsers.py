@@ -15,6 +15,8 @@ from tests.browsers import chromium_program, running_chromium
 from tests.fixtures import needed
 from tests.servers import Missing
 
+pytestmark = pytest.mark.long
+
 
 async def one() -> int:
     """A coroutine."""

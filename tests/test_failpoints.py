@@ -65,6 +65,8 @@ if TYPE_CHECKING:
     from tests.concurrency import Changes
     from tests.servers import Postgres
 
+pytestmark = pytest.mark.long
+
 #: Seconds between two polls when nothing is to be found by one.
 NEVER = 1000
 

@@ -102,6 +102,7 @@ def record(message: object, *args: object, **extra: Any) -> logging.LogRecord:
     return made
 
 
+@pytest.mark.long
 class TestManyProcesses:
     def test_8_processes_with_rotation_lose_nothing(self, path: Path) -> None:
         """160,000 lines, each once and whole, over at least 100 rotations."""

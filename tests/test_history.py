@@ -22,6 +22,8 @@ from tests.servers import PostgresServer, RedisServer
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+pytestmark = pytest.mark.long
+
 #: Seconds for which each transport's processes write; ``make soak`` asks for more.
 SECONDS = float(os.environ.get("SITECONFIG_TEST_STRESS", "6"))
 
@@ -223,7 +225,7 @@ def test_history(
         f"{transport}: {len(ledger)} commits, {killed} writers killed, {mishaps} mishaps,"
         f" {len(history)} states seen, the last one {slowest * 1000:.0f} ms after the end",
     )
-    assert not verdict, f"{verdict}; with -p randomly_seed={seed}"
+    assert not verdict, f"{verdict}; with --randomly-seed={seed}"
     assert faults == []
     # There was something to check.
     assert {way.__name__ for way in stress.Writer.WAYS} - set(done) <= {"die_before", "die_after"}

@@ -32,7 +32,7 @@ from tests.testapp.models import EveryKind, Note, Warehouse
 
 EXAMPLES = int(os.environ.get("SITECONFIG_TEST_EXAMPLES", "20"))
 
-pytestmark = pytest.mark.django_db
+pytestmark = [pytest.mark.django_db, pytest.mark.long]
 
 TEXTS = ("line", "text", "slug", "email", "url", "color", "address", "uuid")
 INTEGERS = ("size", "small", "integer", "big", "positive_small", "positive", "positive_big")

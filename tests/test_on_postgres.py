@@ -6,6 +6,8 @@ import os
 import subprocess
 import sys
 
+import pytest
+
 from tests.processes import ROOT
 from tests.servers import Postgres
 
@@ -15,6 +17,7 @@ MODULES = (
 )
 
 
+@pytest.mark.long
 def test_the_core_on_postgresql(postgres: Postgres) -> None:
     """In a process of its own, with test databases that it makes and drops itself."""
     postgres.create_database("core")

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
+pytestmark = pytest.mark.long
+
 #: Keeps what the app logs, in the process.
 KEEP_LOG = """
 import logging

@@ -18,6 +18,8 @@ from tests.serving import ADMIN_PAGE
 if TYPE_CHECKING:
     from tests.browsers import Browse
 
+pytestmark = pytest.mark.long
+
 #: The changes before the pictures: who, how, why, and what.
 CHANGES: list[tuple[str, str, str, dict[str, Any]]] = [
     ("anna", How.ADMIN, "", {"site_name": "Harbour Books", "support_email": "help@example.org"}),

@@ -46,6 +46,8 @@ if TYPE_CHECKING:
 
     from tests.servers import Postgres, Redis
 
+pytestmark = pytest.mark.long
+
 #: A poll so rare that only the notification can bring what the tests wait for.
 BY_NOTIFICATION = {"POLL_INTERVAL": 600}
 

@@ -32,6 +32,8 @@ from tests.servers import PostgresServer, Proxy, RedisServer
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+pytestmark = pytest.mark.long
+
 #: How often each fault is to strike a reader; ``make soak`` asks for more.
 TRIALS = int(os.environ.get("SITECONFIG_TEST_TRIALS", "10"))
 
@@ -511,7 +513,7 @@ def test_one_write(
     with needed():
         outcome = campaign.outcomes[transport, name].result()
     record_property("summary", f"{transport}, {name}: {outcome}")
-    assert outcome.failures == [], f"{outcome}; with -p randomly_seed={campaign.seed}"
+    assert outcome.failures == [], f"{outcome}; with --randomly-seed={campaign.seed}"
 
 
 @pytest.mark.parametrize("transport", FAULTS)

@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 
     from tests.servers import Mode
 
+pytestmark = pytest.mark.long
+
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can run as another user")
 
 

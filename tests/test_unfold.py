@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
     from playwright.sync_api import Browser, Page
 
+pytestmark = pytest.mark.long
+
 PAGE, OTHER_PAGE = "/admin/testapp/shopconfig/", "/otherwise/testapp/shopconfig/"
 
 PREPARE = """

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
     from tests.servers import Postgres
 
+pytestmark = pytest.mark.long
+
 #: Seconds after which a suite that has not ended has failed the test.
 PATIENCE = 150
 
