@@ -169,12 +169,12 @@ class Link:
 
     @property
     def poll_at(self) -> float:
-        """When to poll next, by the clock ``monotonic``."""
-        return self._poll_at
+        """When to poll next, by the clock ``monotonic``: not before a pause after failures ends."""
+        return self._backoff.until if self._backoff.failures else self._poll_at
 
     def due_at(self) -> float:
         """When there is something to do, unless a hint comes before; by the same clock."""
-        return min(self._poll_at, self.due_beside_polls_at())
+        return min(self.poll_at, self.due_beside_polls_at())
 
     def due_beside_polls_at(self) -> float:
         """The same, but for polls that find nothing."""

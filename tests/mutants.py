@@ -397,6 +397,13 @@ MUTANTS = [
         FAILPOINTS,
     ),
     Mutant(
+        "the thread is awake all through an outage",
+        "watcher",
+        "return self._backoff.until if self._backoff.failures else self._poll_at",
+        "return self._poll_at",
+        FAILPOINTS,
+    ),
+    Mutant(
         "a dead connection is found by the next poll only",
         "watcher",
         "return min(self._hint_at, self.transport.due_at(), *subjects)",

@@ -1117,6 +1117,31 @@ class TestOutage:
         stepped.do(partial(stepped.link.tend, 1))
         assert (held(), config.status().last_error) == (45, None)
 
+    @through("poll", "postgres", "redis", ON_SQLITE)
+    def test_a_pause_is_slept_through(
+        self,
+        elsewhere: Elsewhere,
+        link: Link,
+        settings: Settings,
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        """Though the poll is due all the time: a site whose database is away has other work."""
+        settings.SITECONFIG = {**settings.SITECONFIG, "POLL_INTERVAL": 0.01}
+        monkeypatch.setattr("random.uniform", lambda least, most: most)
+        monkeypatch.setattr(backoff, "FIRST", 0.02)
+
+        def refuse(*args: Any) -> Any:
+            raise OperationalError("nobody is there")
+
+        with around(watcher_module, "_round") as rounds, monkeypatch.context() as away:
+            away.setattr(watcher_module, "own_connection", refuse)
+            away.setattr(link.transport, "may_have_changed", refuse)
+            look_at(link)
+            wait_until(lambda: link._backoff.failures == 5)  # after a third of a second
+            assert len(rounds) < 20
+        elsewhere.write(45)
+        arrives(45)
+
     @through("postgres", ON_SQLITE)
     def test_a_table_that_is_away(self, elsewhere: Elsewhere, link: Link) -> None:
         """As while a migration rebuilds it: the connection stays, and the row is read again."""
