@@ -35,6 +35,9 @@ LOST = 5.0
 #: Seconds between two polls where the poll is what is measured.
 INTERVAL = 0.1
 
+#: Seconds after its first change, or read, by which a process has looked at the history once.
+LOOKED_BACK = 32
+
 #: So long that the poll brings nothing.
 NEVER = 100_000
 
@@ -101,6 +104,19 @@ def hear():
     while not subscriber.get_message(timeout=5):
         pass
     return time.monotonic()
+"""
+#: What an idle process does on SQLite, without this app.
+BARE_SQLITE = """
+import sqlite3, threading
+def ask():
+    connection = sqlite3.connect(connection_name)
+    connection.execute("SELECT * FROM siteconfig_siteconfiguration").fetchall()
+    bell = threading.Lock()
+    bell.acquire()
+    while not bell.acquire(timeout=0.1):
+        connection.execute("PRAGMA data_version").fetchall()
+connection_name = connection.settings_dict["NAME"]
+threading.Thread(target=ask, daemon=True).start()
 """
 ANSWER = """
 def answer():
@@ -230,7 +246,7 @@ class Bench:
         for name, databases in (("PostgreSQL", self.postgres), ("SQLite", self.sqlite)):
             process = self.process(databases)
             process.run("_ = config.timeout")
-            time.sleep(32)  # by then it has looked at the history once
+            time.sleep(LOOKED_BACK)
             before = cpu_seconds(process.pid)
             time.sleep(20)
             share = (cpu_seconds(process.pid) - before) / 20
@@ -243,6 +259,12 @@ class Bench:
             print(line, flush=True)
             process.kill()
             self.settle(0)
+        with self.process(self.sqlite) as process:
+            process.run(BARE_SQLITE)
+            before = cpu_seconds(process.pid)
+            time.sleep(20)
+            share = (cpu_seconds(process.pid) - before) / 20
+        print(f"{'a thread that only asks SQLite':34}{share:9.3%} of a core", flush=True)
 
     def database_cost(self) -> None:
         print("\nwhat one change costs PostgreSQL, transport postgres, by the number of processes")
@@ -271,6 +293,8 @@ class Bench:
             writer.run(COMMIT)
             writer.run("_ = config.timeout")
             self.settle(count + 1)
+            writer.run("change(100)")
+            time.sleep(LOOKED_BACK)
             before, latest = self.server_cpu(), []
             for value in range(101, 101 + changes):
                 told = writer.run(f"change({value})")

@@ -66,7 +66,7 @@ LONGEST_WAIT = 60.0
 CHECK_WITHIN, CHECKERS = 30.0, 8
 
 #: Seconds for which a process only polls, where there is nothing else to do.
-LONGEST_DOZE = 5.0
+LONGEST_DOZE = 30.0
 
 #: Seconds to wait for the thread when the interpreter ends.
 EXIT_PATIENCE = 0.5
@@ -243,13 +243,15 @@ class Link:
             self.transport.open(connection)
         return True
 
-    def poll(self) -> bool:
-        """Poll; False if there is something to do, by ``tend``. Never raises."""
+    def poll(self, until: float) -> bool:
+        """Poll; False: there is something to do by ``tend``, or it is time. Never raises."""
+        now = monotonic()
+        if now >= until:
+            return False
         try:
             if self.connection is None or self.transport.may_have_changed():
                 self._hint_at = -inf
                 return False
-            now = monotonic()
             for subject in self.subjects.values():
                 if not subject.is_current(now):
                     return False
@@ -533,10 +535,8 @@ def _doze(link: Link, waker: Waker, use: AbstractContextManager[object], until: 
     kept to a few steps. What changes without a word is looked at by a round, now and then.
     """
     while not waker.wait(max(0.0, min(until, link.poll_at) - monotonic())):
-        if monotonic() >= until:
-            return
         with use:
-            if not link.poll():
+            if not link.poll(until):
                 return
 
 
