@@ -21,7 +21,7 @@ class Mutant(NamedTuple):
     """A fault, as the text of a module that is replaced by another one.
 
     Attributes:
-        tests: the modules of tests that are run; none: all tests but those marked ``long``.
+        tests: the modules of tests that are run; none: those that are ``USUAL`` for the module.
     """
 
     fault: str
@@ -32,6 +32,23 @@ class Mutant(NamedTuple):
 
 
 FAILPOINTS = ("test_failpoints",)
+CORE = (
+    *("test_config_manager", "test_transactions", "test_receivers", "test_models", "test_async"),
+    *("test_snapshot", "test_testing", "test_state_machine"),
+)
+LOGGING = ("test_handlers", "test_logger", "test_redaction", "test_formatters")
+SECRETS = (
+    *("test_secret_field", "test_secret_form", "test_secrets", "test_crypto", "test_sealing"),
+    "test_redaction",
+)
+
+#: The modules of tests that find most faults, by the module that a fault is put into.
+USUAL = {
+    **dict.fromkeys(("config_manager", "connections", "models", "row", "snapshot"), CORE),
+    **dict.fromkeys(("handlers", "redaction"), LOGGING),
+    **dict.fromkeys(("admin", "crypto", "fields", "secret", "widgets"), SECRETS),
+    "fleet": ("test_fleet",),
+}
 
 
 MUTANTS = [
@@ -372,6 +389,7 @@ MUTANTS = [
         "fields",
         'return f"{connection.ops.quote_name(str(self.column))} = {ROW_ID}"',
         'return f"{connection.ops.quote_name(str(self.column))} > 0"',
+        ("test_models",),
     ),
     Mutant(
         "the watcher reads first, and listens then",
@@ -1023,10 +1041,7 @@ def survives(mutant: Mutant) -> str | None:
             return f"its text is in {mutant.module}.py {source.count(mutant.found)} times, not once"
         file.write_text(source.replace(mutant.found, mutant.replaced))
         tests = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider"]
-        if mutant.tests:
-            tests += [f"tests/{module}.py" for module in mutant.tests]
-        else:
-            tests += ["tests", "-m", "not long"]
+        tests += [f"tests/{module}.py" for module in mutant.tests or USUAL[mutant.module]]
         try:
             ran = subprocess.run(  # noqa: S603 - our own tests
                 tests, cwd=copy, capture_output=True, text=True, timeout=300, check=False
@@ -1039,14 +1054,14 @@ def survives(mutant: Mutant) -> str | None:
 
 def main(words: list[str]) -> int:
     chosen = [one for one in MUTANTS if all(word in f"{one.module}: {one.fault}" for word in words)]
-    with ThreadPoolExecutor(2) as pool:
-        outcomes = list(pool.map(survives, chosen))
     alive = 0
-    for mutant, why in zip(chosen, outcomes, strict=True):
-        alive += why is not None
-        sys.stdout.write(f"{'found' if why is None else 'MISSED'}  {mutant.fault}\n")
-        if why is not None:
-            sys.stdout.write(f"  {why}\n")
+    with ThreadPoolExecutor(2) as pool:
+        for mutant, why in zip(chosen, pool.map(survives, chosen), strict=True):
+            alive += why is not None
+            sys.stdout.write(f"{'found' if why is None else 'MISSED'}  {mutant.fault}\n")
+            if why is not None:
+                sys.stdout.write(f"  {why}\n")
+            sys.stdout.flush()
     sys.stdout.write(f"{len(chosen) - alive} of {len(chosen)} faults found\n")
     return 1 if alive else 0
 
