@@ -53,7 +53,7 @@ SHORTEST_POLL = 0.01
 
 #: Seconds, per process of the fleet, over which the looks that one hint asks for are spread: what
 #: one look costs the database (benchmarks/propagation.py), so that it has one to answer at a time.
-SPREAD = 0.0001
+SPREAD = 0.0002
 
 #: Seconds that a selector rounds a wait up to. To wait for less would take longer.
 RESOLUTION = 0.001
