@@ -69,7 +69,7 @@ CHECK_WITHIN, CHECKERS = 30.0, 8
 LONGEST_DOZE = 30.0
 
 #: Seconds to wait for the thread when the interpreter ends.
-EXIT_PATIENCE = 0.5
+EXIT_PATIENCE = 0.25
 
 #: Seconds that a fork waits for the thread to come to a halt. It is at work for that long only if a
 #: server does not answer; and while it waits for that, it locks nothing that a child may need.
