@@ -102,6 +102,12 @@ MUTANTS = [
         "if True:",
     ),
     Mutant(
+        "rolled-back writes go on standing",
+        "connections",
+        'return any(getattr(hook[1], "__self__", None) is self for hook in hooks)',
+        "return bool(list(hooks))",
+    ),
+    Mutant(
         "rollbacks to a savepoint are not noticed",
         "connections",
         "self.rollbacks += 1",
@@ -161,6 +167,12 @@ MUTANTS = [
         "config_manager",
         "                return self._fall_back()\n            finally:",
         "                raise\n            finally:",
+    ),
+    Mutant(
+        "code inside of a read is given the defaults",
+        "config_manager",
+        "        if state.committed is not None:\n            return state.committed\n",
+        "",
     ),
     Mutant(
         "a database that is down is asked at each read",
@@ -382,6 +394,25 @@ MUTANTS = [
         ("test_models",),
     ),
     Mutant(
+        "the watcher reads first, and listens then",
+        "watcher",
+        "            if (direct := self._direct_alias()) is None or not self._connect(direct):\n"
+        "                self._connect(None)\n"
+        "            self._hint_at = inf\n"
+        "            # Nobody has kept for us what was said meanwhile.\n"
+        "            for subject in self.subjects.values():\n"
+        "                subject.start_anew()\n",
+        "            connection = self._connection = own_connection(self.alias, None)\n"
+        "            connections[self.alias] = connection\n"
+        "            connection.ensure_connection()\n"
+        "            self._raw, self._hint_at = connection.connection, inf\n"
+        "            for subject in self.subjects.values():\n"
+        "                subject.start_anew()\n"
+        "                subject.look(connection)\n"
+        "            self.transport.open(connection)\n",
+        FAILPOINTS,
+    ),
+    Mutant(
         "a new connection begins without a look",
         "watcher",
         "return may_have_changed or self._reader is None or not state.fresh or bool(state.error)",
@@ -480,6 +511,13 @@ MUTANTS = [
         FAILPOINTS,
     ),
     Mutant(
+        "a hint that comes with an answer waits for the next one",
+        "transports/postgres",
+        "        return bool(self._notified)\n",
+        "        return False\n",
+        FAILPOINTS,
+    ),
+    Mutant(
         "a pooler that swallows notifications is not noticed",
         "transports/postgres",
         "is_pooled = _backend_pid(connection) != raw.info.backend_pid",
@@ -562,6 +600,13 @@ MUTANTS = [
         "a connection that is half open is waited for",
         "connections",
         '    if vendor == "postgresql":\n        _limit_waiting(connection)\n',
+        "",
+        FAILPOINTS,
+    ),
+    Mutant(
+        "a connection whose answer was not waited for is used on",
+        "connections",
+        "                pgconn.finish()\n",
         "",
         FAILPOINTS,
     ),

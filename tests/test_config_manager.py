@@ -469,6 +469,16 @@ class TestG8NeverFails:
         assert seen == [30]
 
     @pytest.mark.django_db(transaction=True)
+    def test_what_it_gets_is_no_default(self) -> None:
+        """But what was read before."""
+        config.set_setting("timeout", 45)
+        assert config.timeout == 45
+        seen: list[int] = []
+        with after_each_read(lambda: seen.append(config.timeout)):
+            config.reload()
+        assert seen == [45]
+
+    @pytest.mark.django_db(transaction=True)
     def test_a_reader_does_not_wait_for_ever_for_another_ones_load(
         self, monkeypatch: pytest.MonkeyPatch
     ) -> None:

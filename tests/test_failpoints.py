@@ -328,9 +328,12 @@ class TestListenAndRead:
 
     @through("postgres")
     def test_a_hint_that_comes_with_the_answer_of_a_look(
-        self, elsewhere: Elsewhere, link: Link
+        self, elsewhere: Elsewhere, link: Link, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """The socket is silent then, and the commit may be of a moment after the look's."""
+        # Nothing else is to bring the thread by, seconds later.
+        monkeypatch.setattr(link.transport, "_ask_at", inf)
+        monkeypatch.setattr(link.subjects[config], "_check_at", inf)
 
         def tell() -> None:
             elsewhere.announce()
@@ -896,6 +899,16 @@ class TestHalfOpen:
                 elsewhere.commit(46)
                 arrives(46)
             proxy.thaw()
+
+    def test_an_answer_that_nobody_waits_for(
+        self, on_postgres: Postgres, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """It is not taken for that of the next statement: its connection takes none any more."""
+        monkeypatch.setattr(own_connections, "DEADLINE", 0.1)
+        with closing(own_connections.own_connection("default")) as one:
+            with pytest.raises(OperationalError, match="did not answer"), one.cursor() as cursor:
+                cursor.execute("SELECT pg_sleep(1)")
+            assert one.connection.closed
 
     @pytest.mark.parametrize("elsewhere", ["postgres", "poll"], indirect=True)
     def test_postgres(

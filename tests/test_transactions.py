@@ -203,6 +203,16 @@ class TestG3OwnWrites:
             assert config.timeout == 30
         assert others() == 30
 
+    def test_a_users_hook_is_not_taken_for_a_write(self, django_assert_num_queries: Any) -> None:
+        """It outlives the write that was rolled back, and the committed values do again."""
+        with transaction.atomic():
+            transaction.on_commit(Note.objects.count)
+            with pytest.raises(RollBackError), transaction.atomic():
+                set_timeout(41)
+                raise RollBackError
+            with django_assert_num_queries(0):
+                assert config.timeout == 30
+
     def test_manual_savepoints(self) -> None:
         """savepoint_rollback() is a rollback like any, though Django prunes no hook for it."""
         with transaction.atomic():
