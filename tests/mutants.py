@@ -21,7 +21,7 @@ class Mutant(NamedTuple):
     """A fault, as the text of a module that is replaced by another one.
 
     Attributes:
-        tests: the modules of tests that are run; none: those that are ``USUAL`` for the module.
+        tests: the modules of tests that find it; none: those that are ``USUAL`` for the module.
     """
 
     fault: str
@@ -29,6 +29,10 @@ class Mutant(NamedTuple):
     found: str
     replaced: str
     tests: tuple[str, ...] = ()
+
+    def tests_to_run(self) -> list[str]:
+        """Their files, in the repository."""
+        return [f"tests/{module}.py" for module in self.tests or USUAL[self.module]]
 
 
 FAILPOINTS = ("test_failpoints",)
@@ -1054,7 +1058,7 @@ def survives(mutant: Mutant) -> str | None:
             return f"its text is in {mutant.module}.py {source.count(mutant.found)} times, not once"
         file.write_text(source.replace(mutant.found, mutant.replaced))
         tests = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider"]
-        tests += [f"tests/{module}.py" for module in mutant.tests or USUAL[mutant.module]]
+        tests += mutant.tests_to_run()
         try:
             ran = subprocess.run(  # noqa: S603 - our own tests
                 tests, cwd=copy, capture_output=True, text=True, timeout=300, check=False

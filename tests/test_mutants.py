@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.mutants import MUTANTS, ROOT, USUAL, Mutant
+from tests.mutants import MUTANTS, ROOT, Mutant
 
 
 @pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: mutant.fault)
@@ -14,7 +14,4 @@ def test_can_be_put_into_the_code(mutant: Mutant) -> None:
     assert source.count(mutant.found) == 1
     assert mutant.found != mutant.replaced
     compile(source.replace(mutant.found, mutant.replaced), mutant.module, "exec")
-    assert all(
-        (ROOT / "tests" / f"{module}.py").exists()
-        for module in mutant.tests or USUAL[mutant.module]
-    )
+    assert all((ROOT / file).exists() for file in mutant.tests_to_run())
