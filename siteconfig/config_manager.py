@@ -196,7 +196,7 @@ class _State:
 
     def forget(self) -> None:
         self.generation += 1
-        self.committed = self.defaults = self.told = None
+        self.committed = self.defaults = self.told = self.pins = None
         self.loaded_at = self.seen_at = self.error = self.complained_at = None
         self.retry_at = 0.0
         self.fresh = self.complaining = self.asked = False
@@ -381,6 +381,7 @@ class ConfigManager:
     def reset(self) -> None:
         """Forget everything read and told, as if the process had just started. For tests.
 
+        What this deployment pins is looked up again, too, in ``SITECONFIG`` and the environment.
         Writes of transactions that are still open, and overrides that are still active, stay:
         they end with their transaction and their ``override_config``.
         """
@@ -805,17 +806,21 @@ class ConfigManager:
     def _pins(self) -> Mapping[str, Pin]:
         """What this deployment fixes, looked up by the first who asks."""
         state = self._state
-        if (pins := state.pins) is None:
-            pins = self._model().pins()
+        while (pins := state.pins) is None:
+            generation = state.generation
+            found = self._model().pins()
             with state.lock:
-                state.pins = pins
-                self._settle()
+                if state.generation == generation:  # else they may have been forgotten meanwhile
+                    state.pins = found
+                    self._settle()
         return pins
 
     def _forget_pins(self) -> None:
         """They may be others by now: a test has replaced ``SITECONFIG``."""
-        with self._state.lock:
-            self._state.pins = None
+        state = self._state
+        with state.lock:
+            state.generation += 1
+            state.pins = None
             self._settle()
 
     # Telling receivers
@@ -902,7 +907,7 @@ class ConfigManager:
 
     def _rebind(self) -> None:
         """Look the model up again, and forget what was read from the one before."""
-        self._state.model = self._state.pins = None
+        self._state.model = None
         self.reset()
 
     # What Python asks of any object

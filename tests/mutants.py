@@ -1031,6 +1031,20 @@ MUTANTS = [
         ("test_pins",),
     ),
     Mutant(
+        "a reset keeps the pins of the environment before",
+        "config_manager",
+        "        self.committed = self.defaults = self.told = self.pins = None\n",
+        "        self.committed = self.defaults = self.told = None\n",
+        ("test_pins",),
+    ),
+    Mutant(
+        "pins that ended while they were looked up are kept",
+        "config_manager",
+        "                if state.generation == generation:  # else they may have",
+        "                if True:  # else they may have",
+        ("test_pins",),
+    ),
+    Mutant(
         "the settings module wins over the environment",
         "pins",
         "            pins[name] = Pin(_value(model, name, one), one.origin)\n",

@@ -6,7 +6,7 @@ import logging
 from datetime import date
 from decimal import Decimal
 from threading import Thread
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from django.core import checks
@@ -19,6 +19,9 @@ from siteconfig.testing import override_config
 from tests.concurrency import Changes
 from tests.testapp.models import ShopConfig
 
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
 SHOP = "testapp.ShopConfig"
 
 
@@ -30,6 +33,24 @@ def pinned(settings: Any) -> Any:
         settings.SITECONFIG = {"PINNED": values}
 
     return pin
+
+
+@pytest.fixture
+def pinned_outside(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    """Pin settings as the environment does, in which a process starts."""
+
+    def pin(**texts: str) -> None:
+        for name, text in texts.items():
+            monkeypatch.setenv(f"SITECONFIG_PIN_{name}", text)
+        start_anew()
+
+    def start_anew() -> None:
+        for manager in (config, ConfigManager(ShopConfig)):
+            manager.reset()
+
+    yield pin
+    monkeypatch.undo()
+    start_anew()
 
 
 class TestReading:
@@ -87,6 +108,25 @@ class TestReading:
         thread.join()
         assert seen == [5]
 
+    def test_what_ends_while_it_is_looked_up_is_not_kept(
+        self, settings: Any, pinned: Any, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """By a thread of the test before, as that of a live server."""
+        original, lookups = SiteConfiguration.pins, 0
+
+        def pins() -> Any:
+            nonlocal lookups
+            found = original()
+            lookups += 1
+            if lookups == 1:
+                settings.SITECONFIG = {}
+            return found
+
+        pinned(timeout=5)
+        monkeypatch.setattr(SiteConfiguration, "pins", pins)
+        assert config.timeout == 30
+        assert lookups == 2
+
     def test_of_another_model(self, pinned: Any) -> None:
         """By its label; a bare name is one of the default model."""
         pinned(**{f"{SHOP}.currency": "USD", "low": 5})
@@ -124,34 +164,43 @@ class TestEnvironment:
         ],
     )
     def test_says_every_kind_of_value(
-        self, model: Any, variable: str, text: str, value: Any, monkeypatch: Any
+        self, model: Any, variable: str, text: str, value: Any, pinned_outside: Any
     ) -> None:
         """Each as a text that its field reads."""
-        monkeypatch.setenv(f"SITECONFIG_PIN_{variable}", text)
-        ConfigManager(model)._forget_pins()
+        pinned_outside(**{variable: text})
         name = variable.removeprefix("TESTAPP_SHOPCONFIG_").lower()
         pin = ConfigManager(model)._pins()[model.setting_name(name)]
         assert pin.value == value
         assert type(pin.value) is type(value)
 
-    def test_wins_over_the_settings_module(self, pinned: Any, monkeypatch: Any) -> None:
+    def test_is_read_once_and_at_a_reset(
+        self, pinned_outside: Any, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """A reset is to a manager what the start is to a process."""
+        pinned_outside(TIMEOUT="6")
+        assert config.timeout == 6
+        monkeypatch.delenv("SITECONFIG_PIN_TIMEOUT")
+        assert config.timeout == 6
+        config.reset()
+        assert config.status().pinned == ()
+
+    def test_wins_over_the_settings_module(self, pinned: Any, pinned_outside: Any) -> None:
         """It is nearer to the deployment."""
-        monkeypatch.setenv("SITECONFIG_PIN_TIMEOUT", "6")
         pinned(timeout=5)
+        pinned_outside(TIMEOUT="6")
         assert config.timeout == 6
 
     @pytest.mark.parametrize("text", ["", "maybe", "2", "[]"])
-    def test_a_switch_takes_words_only(self, text: str, monkeypatch: Any) -> None:
+    def test_a_switch_takes_words_only(self, text: str, pinned_outside: Any) -> None:
         """And whoever means something else is told which."""
-        monkeypatch.setenv("SITECONFIG_PIN_MAINTENANCE_MODE", text)
+        pinned_outside(MAINTENANCE_MODE=text)
         (message,) = check_pins()
         assert "true, yes, on, 1" in message.msg
 
-    def test_a_secret_needs_no_key(self, settings: Any, monkeypatch: Any) -> None:
+    def test_a_secret_needs_no_key(self, settings: Any, pinned_outside: Any) -> None:
         """It is stored nowhere."""
         settings.SITECONFIG = {"SECRET_KEYS": []}
-        monkeypatch.setenv("SITECONFIG_PIN_API_KEY", "s3cret-of-the-environment")
-        ConfigManager()._forget_pins()
+        pinned_outside(API_KEY="s3cret-of-the-environment")
         assert config.api_key == "s3cret-of-the-environment"
         assert "s3cret" not in f"{config.explain('api_key')} {config._pins()}"
 
