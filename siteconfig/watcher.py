@@ -142,7 +142,7 @@ class Link:
         self.subjects: dict[ConfigManager, Subject] = {}
         self._connection: BaseDatabaseWrapper | None = None
         self._raw: Any = None
-        self._backoff = Backoff()
+        self._backoff, self._detour = Backoff(), Backoff()
         self._interval = 0.0
         self._poll_at = self._looked_at = -inf
         self._hint_at = inf  # there is none
@@ -183,7 +183,7 @@ class Link:
         if self.connection is None or self.transport.is_pending():
             return -inf
         subjects = (subject.due_at() for subject in self.subjects.values())
-        return min(self._hint_at, self.transport.due_at(), *subjects)
+        return min(self._hint_at, self.transport.due_at(), self._past_pooler_at(), *subjects)
 
     def tend(self, fleet_size: int) -> None:
         """Do what is due. Never raises, and outlives whatever happens to the connection."""
@@ -211,14 +211,10 @@ class Link:
         self._poll_at = -inf
 
     def _connected(self) -> BaseDatabaseWrapper:
-        if self.connection is None:
-            self.close()
-            if (direct := self._direct_alias()) is None or not self._connect(direct):
-                self._connect(None)
-            self._hint_at = inf
-            # Nobody has kept for us what was said meanwhile.
-            for subject in self.subjects.values():
-                subject.start_anew()
+        is_down = self.connection is None
+        is_due = is_down or monotonic() >= self._past_pooler_at()
+        if is_due and not self._connect_past_pooler() and is_down:
+            self._connect(own_connection(self.alias), listen=not self._detour.failures)
         return cast("BaseDatabaseWrapper", self._connection)
 
     def _direct_alias(self) -> str | None:
@@ -227,21 +223,38 @@ class Link:
         is_its = is_its and self.alias == router.db_for_write(get_model())
         return conf.LISTEN_DATABASE if is_its else None
 
-    def _connect(self, direct: str | None) -> bool:
-        """Open the connection and listen; False: the direct way is closed, and there is another."""
-        connection = self._connection = own_connection(self.alias, direct)
-        connections[self.alias] = connection  # for what this thread does through the ORM
+    def _past_pooler_at(self) -> float:
+        """When to try the way past the pooler again; meanwhile polls go through the pooler."""
+        return self._detour.until if self._detour.failures else inf
+
+    def _connect_past_pooler(self) -> bool:
+        """False: there is no such way, or it is closed; the connection that there is stays."""
+        if (direct := self._direct_alias()) is None:
+            self._detour.reset()
+            return False
+        connection = own_connection(self.alias, direct)
         try:
             connection.ensure_connection()
-            self._raw = connection.connection
         except DatabaseError as error:
-            if direct is None:
-                raise
+            close(connection)
+            self._detour.failed()
             self.transport.give_up(f"The database {direct!r} cannot be reached: {error}")
             return False
-        if direct is not None or self._direct_alias() is None:
-            self.transport.open(connection)
+        self._detour.reset()
+        self._connect(connection, listen=True)
         return True
+
+    def _connect(self, connection: BaseDatabaseWrapper, *, listen: bool) -> None:
+        self.close()
+        self._connection = connections[self.alias] = connection  # also for the ORM, in this thread
+        connection.ensure_connection()
+        self._raw = connection.connection
+        if listen:
+            self.transport.open(connection)
+        self._hint_at = inf
+        # Nobody has kept for us what was said meanwhile.
+        for subject in self.subjects.values():
+            subject.start_anew()
 
     def poll(self, until: float) -> bool:
         """Poll; False: there is something to do by ``tend``, or it is time. Never raises."""

@@ -398,21 +398,26 @@ MUTANTS = [
         ("test_models",),
     ),
     Mutant(
+        "the way past the pooler is tried once",
+        "watcher",
+        "        is_due = is_down or monotonic() >= self._past_pooler_at()\n",
+        "        is_due = is_down\n",
+        FAILPOINTS,
+    ),
+    Mutant(
         "the watcher reads first, and listens then",
         "watcher",
-        "            if (direct := self._direct_alias()) is None or not self._connect(direct):\n"
-        "                self._connect(None)\n"
-        "            self._hint_at = inf\n"
-        "            # Nobody has kept for us what was said meanwhile.\n"
-        "            for subject in self.subjects.values():\n"
-        "                subject.start_anew()\n",
-        "            connection = self._connection = own_connection(self.alias, None)\n"
-        "            connections[self.alias] = connection\n"
-        "            connection.ensure_connection()\n"
-        "            self._raw, self._hint_at = connection.connection, inf\n"
-        "            for subject in self.subjects.values():\n"
-        "                subject.start_anew()\n"
-        "                subject.look(connection)\n"
+        "        if listen:\n"
+        "            self.transport.open(connection)\n"
+        "        self._hint_at = inf\n"
+        "        # Nobody has kept for us what was said meanwhile.\n"
+        "        for subject in self.subjects.values():\n"
+        "            subject.start_anew()\n",
+        "        self._hint_at = inf\n"
+        "        for subject in self.subjects.values():\n"
+        "            subject.start_anew()\n"
+        "            subject.look(connection)\n"
+        "        if listen:\n"
         "            self.transport.open(connection)\n",
         FAILPOINTS,
     ),
@@ -440,8 +445,8 @@ MUTANTS = [
     Mutant(
         "a dead connection is found by the next poll only",
         "watcher",
-        "return min(self._hint_at, self.transport.due_at(), *subjects)",
-        "return min(self._hint_at, *subjects)",
+        "return min(self._hint_at, self.transport.due_at(), self._past_pooler_at(), *subjects)",
+        "return min(self._hint_at, self._past_pooler_at(), *subjects)",
         FAILPOINTS,
     ),
     Mutant(
@@ -538,8 +543,8 @@ MUTANTS = [
     Mutant(
         "no look after a new subscription",
         "transports/redis",
-        "        self._backoff.reset()\n        return True\n",
-        "        self._backoff.reset()\n        return False\n",
+        "        self.take_up()\n        return True\n",
+        "        self.take_up()\n        return False\n",
         FAILPOINTS,
     ),
     Mutant(

@@ -1429,22 +1429,76 @@ class TestPooler:
             wait_until(lambda: config.status().transport_error)
         assert set(said) == {"SELECT pg_backend_pid()"}
 
-    @through("postgres")
-    def test_with_a_way_past_it(
-        self, elsewhere: Elsewhere, pgbouncer: PgBouncer, settings: Settings
-    ) -> None:
-        """An entry of DATABASES, which LISTEN_DATABASE names: changes arrive at once."""
-        direct = ConnectionHandler({"default": {}, "direct": pgbouncer.server.django(DATABASE)})
-        connections.settings["direct"] = direct.settings["direct"]
+    @pytest.fixture
+    def way_past_it(self, pgbouncer: PgBouncer, settings: Settings) -> Iterator[Proxy]:
+        """An entry of DATABASES, which LISTEN_DATABASE names; and the pooler is the default."""
+        server = pgbouncer.server
         settings.SITECONFIG = {**settings.SITECONFIG, "LISTEN_DATABASE": "direct"}
-        try:
-            with default_database(pgbouncer.django(DATABASE)), run_watcher():
-                begin()
-                elsewhere.commit(45)
-                arrives(45)
-                assert config.status().transport == "postgres"
-        finally:
-            del connections.settings["direct"]
+        with Proxy(server.host, server.port) as way:
+            entry = {**server.django(DATABASE), "HOST": way.host, "PORT": way.port}
+            direct = ConnectionHandler({"default": {}, "direct": entry})
+            connections.settings["direct"] = direct.settings["direct"]
+            try:
+                with default_database(pgbouncer.django(DATABASE)):
+                    yield way
+            finally:
+                del connections.settings["direct"]
+
+    @through("postgres")
+    def test_with_a_way_past_it(self, elsewhere: Elsewhere, way_past_it: Proxy) -> None:
+        """Changes arrive at once."""
+        with run_watcher():
+            begin()
+            elsewhere.commit(45)
+            arrives(45)
+            assert config.status().transport == "postgres"
+
+    @through("postgres")
+    def test_a_way_past_it_that_is_closed_for_a_while(
+        self,
+        elsewhere: Elsewhere,
+        way_past_it: Proxy,
+        monkeypatch: pytest.MonkeyPatch,
+        caplog: pytest.LogCaptureFixture,
+    ) -> None:
+        """Polls go on through the pooler, and changes arrive at once when it is open again."""
+        monkeypatch.setattr("siteconfig.backoff.LONGEST", 0.5)
+        values = iter(range(31, 99))
+
+        def polls_by_the_pooler() -> None:
+            wait_until(lambda: config.status().transport_error)
+            assert config.status().transport == "poll"
+            link = watcher.links["default"]
+            elsewhere.commit(value := next(values))
+            look_at(link)
+            arrives(value)
+            raw, failures = link._raw, link._detour.failures
+            wait_until(lambda: link._detour.failures > failures + 1)
+            assert link._raw is raw  # an attempt leaves the connection that there is
+
+        def hears() -> None:
+            wait_until(lambda: config.status().transport == "postgres")
+            assert config.status().transport_error is None
+            elsewhere.commit(value := next(values))
+            arrives(value)
+
+        way_past_it.refuse()
+        with caplog.at_level(logging.INFO, "siteconfig.transports"), run_watcher():
+            _ = config.timeout
+            polls_by_the_pooler()
+            way_past_it.accept()
+            hears()
+            way_past_it.refuse()
+            way_past_it.drop()
+            polls_by_the_pooler()
+            way_past_it.accept()
+            hears()
+        records = [one for one in caplog.records if one.name == "siteconfig.transports"]
+        lines = [f"{one.levelname} {one.getMessage()}" for one in records]
+        # One about each change of state, but for what comes within a minute of another.
+        lost, found = lines
+        assert lost.startswith("WARNING Changes wait for the poll. The database 'direct' cannot be")
+        assert found == "INFO Changes arrive at once again."
 
     @through("postgres")
     def test_for_sessions(self, elsewhere: Elsewhere, on_postgres: Postgres) -> None:

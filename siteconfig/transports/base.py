@@ -59,6 +59,7 @@ class Transport:
 
     def __init__(self, alias: str) -> None:
         self.alias = alias
+        self._complaint = Complaint()
 
     @classmethod
     def problems(cls, alias: str) -> Iterator[tuple[str, str]]:
@@ -107,9 +108,15 @@ class Transport:
 
     def give_up(self, reason: str) -> None:
         """Leave it to the poll for the time being, and say so unless it has been said."""
-        if self.error != reason:
+        if self._complaint.is_due():
             log.warning("Changes wait for the poll. %s", reason)
         self.error = reason
+
+    def take_up(self) -> None:
+        """Hints arrive, or do so again."""
+        if self._complaint.is_over():
+            log.info("Changes arrive at once again.")
+        self.error = None
 
     def close(self) -> None:
         """Stop listening. The connection to the database is closed by its owner."""

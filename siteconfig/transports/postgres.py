@@ -96,7 +96,7 @@ class Postgres(Transport):
             self._give_up_for_good()
             _execute(connection, f"UNLISTEN {CHANNEL}")
         else:
-            self.error = None
+            self.take_up()
 
     def _is_shared(self, connection: BaseDatabaseWrapper) -> bool:
         """Whether a pooler lends the server's session of ``connection`` to others in between.

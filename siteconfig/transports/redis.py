@@ -45,7 +45,7 @@ class Redis(Transport):
         self._pubsub: Any = None
         # Kept as long as the subscription: at its end it closes all connections that it has made.
         self._client: Any = None
-        self._backoff, self._complaint = Backoff(), Complaint()
+        self._backoff = Backoff()
         self._heard_at = 0.0
         self._pinged_at: float | None = None
 
@@ -117,18 +117,14 @@ class Redis(Transport):
             return False
         self._client, self._pubsub = client, pubsub
         self._heard_at, self._pinged_at = monotonic(), None
-        if self._complaint.is_over():
-            log.info("Redis can be reached again; changes arrive at once.")
-        self.error = None
         self._backoff.reset()
+        self.take_up()
         return True
 
     def _lose(self, error: Exception) -> None:
         self.close()
         self._backoff.failed()
-        if self._complaint.is_due():
-            log.warning("Redis cannot be reached, so changes wait for the poll: %s", error)
-        self.error = f"{type(error).__name__}: {error}".strip()
+        self.give_up(f"Redis cannot be reached: {type(error).__name__}: {error}".strip())
 
     def _drain(self) -> bool:
         published = False
