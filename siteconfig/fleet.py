@@ -135,7 +135,9 @@ class Member:
                 self._paid_until = max(self._paid_until, now) + NOTE_GAP
                 self._note(news, lent, is_beat=is_beat)
         except Exception as error:  # noqa: BLE001 - it is for show; the settings do not depend on it
-            if not self._backoff.failures:
+            # Of the second failure: a lock would soon be gone, and of an outage, which ends all
+            # attempts until it is over, the settings tell.
+            if self._backoff.failures == 1:
                 log.info("This process is not noted in the fleet view: %s", error)
             self._backoff.failed()
             self.close()

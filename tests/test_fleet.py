@@ -209,6 +209,32 @@ class TestMember:
             pass
         assert ConfigProcess.objects.count() == 1
 
+    def test_one_failure_alone_is_not_worth_a_line(
+        self, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        """Of a lock that is soon gone, or of an outage, which the settings tell of."""
+        monkeypatch.setattr(backoff, "FIRST", 0)
+        monkeypatch.setattr(fleet, "AT_ONCE", 9)
+        one, original, attempts = Member(), Member._write, 0
+
+        def write(*args: Any) -> None:
+            nonlocal attempts
+            attempts += 1
+            if attempts in {1, 3, 4, 5}:
+                raise DatabaseError("server closed the connection")
+            original(*args)
+
+        monkeypatch.setattr(Member, "_write", write)
+        _ = config.timeout
+        lines = []
+        with caplog.at_level("INFO", "siteconfig.fleet"):
+            for _ in range(6):
+                tend(one, config)
+                lines.append(len(caplog.records))
+                one._beat_at = 0
+        assert attempts == 6
+        assert lines == [0, 0, 0, 1, 1, 1]
+
     @pytest.mark.sqlite
     def test_does_not_wait_for_a_lock_on_sqlite(self) -> None:
         """Somebody else's transaction writes: it comes again later."""
