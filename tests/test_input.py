@@ -155,6 +155,9 @@ BAD_VALUES: list[tuple[str, Any]] = [
 ]
 
 
+SHOWN: dict[str, Any] = {}
+
+
 @pytest.fixture(autouse=True)
 def _objects(db: None) -> None:
     """To which a key would point that is written in other digits."""
@@ -173,8 +176,10 @@ def page() -> Client:
 
 @pytest.fixture
 def data(page: Client) -> dict[str, Any]:
-    """The form as it is shown."""
-    return form_data(page)
+    """The form as it is shown: once for all, for each test finds the row as the first did."""
+    if not SHOWN:
+        SHOWN.update(form_data(page))
+    return SHOWN
 
 
 def kinds() -> ConfigManager:
