@@ -211,7 +211,8 @@ class Link:
         self._poll_at = -inf
 
     def _connected(self) -> BaseDatabaseWrapper:
-        is_down = self.connection is None
+        if is_down := self.connection is None:
+            self.close()
         is_due = is_down or monotonic() >= self._past_pooler_at()
         if is_due and not self._connect_past_pooler() and is_down:
             self._connect(own_connection(self.alias), listen=not self._detour.failures)
@@ -232,25 +233,36 @@ class Link:
         if (direct := self._direct_alias()) is None:
             self._detour.reset()
             return False
-        connection = own_connection(self.alias, direct)
         try:
-            connection.ensure_connection()
+            self._connect(own_connection(self.alias, direct), listen=True)
         except DatabaseError as error:
-            close(connection)
             self._detour.failed()
             self.transport.give_up(f"The database {direct!r} cannot be reached: {error}")
             return False
         self._detour.reset()
-        self._connect(connection, listen=True)
         return True
 
     def _connect(self, connection: BaseDatabaseWrapper, *, listen: bool) -> None:
-        self.close()
-        self._connection = connections[self.alias] = connection  # also for the ORM, in this thread
-        connection.ensure_connection()
+        """Open ``connection``, and use it from now on.
+
+        Raises:
+            Exception: it is of no use; the one that there is stays.
+        """
+        try:
+            connection.ensure_connection()
+            if listen:
+                self.transport.open(connection)
+        except BaseException:
+            self.transport.close()
+            with suppress(Exception):
+                close(connection)
+            raise
+        former, self._connection = self._connection, connection
         self._raw = connection.connection
-        if listen:
-            self.transport.open(connection)
+        connections[self.alias] = connection  # for this thread's use of the ORM
+        if former is not None:
+            with suppress(Exception):
+                close(former)
         self._hint_at = inf
         # Nobody has kept for us what was said meanwhile.
         for subject in self.subjects.values():
@@ -348,7 +360,7 @@ class Subject:
         except BaseException:
             # Or the table is missing, before migrate, or a column, while a new release comes.
             self._backoff.failed()
-            if not connection.is_usable():
+            if not _is_usable(connection):
                 raise
 
     def check_history(self, alias: str, fleet_size: int) -> None:
@@ -490,6 +502,19 @@ class Watcher:
 
 
 # In the thread
+
+
+def _is_usable(connection: BaseDatabaseWrapper) -> bool:
+    """Whether a failed read was not for want of a connection."""
+    if connection.vendor != "sqlite":
+        return connection.is_usable()
+    # Django takes each of them for usable. One whose files have been replaced reads nothing more.
+    try:
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT 1 FROM sqlite_master")
+    except DatabaseError:
+        return False
+    return True
 
 
 def _run(

@@ -398,6 +398,42 @@ MUTANTS = [
         ("test_models",),
     ),
     Mutant(
+        "a refused LISTEN is never tried again",
+        "transports/postgres",
+        "            self._backoff.failed()\n            self.give_up(",
+        "            self.give_up(",
+        ("test_outages",),
+    ),
+    Mutant(
+        "a backup beside SQLite's log of writes is not noticed",
+        "transports/polling",
+        "        return there.st_dev, there.st_ino, index\n",
+        "        return there.st_dev, there.st_ino, 0\n",
+        ("test_outages",),
+    ),
+    Mutant(
+        "a connection to SQLite is always of use",
+        "watcher",
+        "            if not _is_usable(connection):\n",
+        "            if not connection.is_usable():\n",
+        FAILPOINTS,
+    ),
+    Mutant(
+        "a broken way past the pooler takes the other connection along",
+        "watcher",
+        "            self._connect(own_connection(self.alias, direct), listen=True)\n",
+        "            self.close()\n"
+        "            self._connect(own_connection(self.alias, direct), listen=True)\n",
+        FAILPOINTS,
+    ),
+    Mutant(
+        "another failure than the one that was said is not said",
+        "transports/base",
+        "if what == self._standing or monotonic()",
+        "if self._standing is not None or monotonic()",
+        ("test_transports",),
+    ),
+    Mutant(
         "the way past the pooler is tried once",
         "watcher",
         "        is_due = is_down or monotonic() >= self._past_pooler_at()\n",
@@ -407,18 +443,40 @@ MUTANTS = [
     Mutant(
         "the watcher reads first, and listens then",
         "watcher",
-        "        if listen:\n"
-        "            self.transport.open(connection)\n"
+        "            if listen:\n"
+        "                self.transport.open(connection)\n"
+        "        except BaseException:\n"
+        "            self.transport.close()\n"
+        "            with suppress(Exception):\n"
+        "                close(connection)\n"
+        "            raise\n"
+        "        former, self._connection = self._connection, connection\n"
+        "        self._raw = connection.connection\n"
+        "        connections[self.alias] = connection  # for this thread's use of the ORM\n"
+        "        if former is not None:\n"
+        "            with suppress(Exception):\n"
+        "                close(former)\n"
         "        self._hint_at = inf\n"
         "        # Nobody has kept for us what was said meanwhile.\n"
         "        for subject in self.subjects.values():\n"
         "            subject.start_anew()\n",
-        "        self._hint_at = inf\n"
-        "        for subject in self.subjects.values():\n"
-        "            subject.start_anew()\n"
-        "            subject.look(connection)\n"
-        "        if listen:\n"
-        "            self.transport.open(connection)\n",
+        "            for subject in self.subjects.values():\n"
+        "                subject.start_anew()\n"
+        "                subject.look(connection)\n"
+        "            if listen:\n"
+        "                self.transport.open(connection)\n"
+        "        except BaseException:\n"
+        "            self.transport.close()\n"
+        "            with suppress(Exception):\n"
+        "                close(connection)\n"
+        "            raise\n"
+        "        former, self._connection = self._connection, connection\n"
+        "        self._raw = connection.connection\n"
+        "        connections[self.alias] = connection  # for this thread's use of the ORM\n"
+        "        if former is not None:\n"
+        "            with suppress(Exception):\n"
+        "                close(former)\n"
+        "        self._hint_at = inf\n",
         FAILPOINTS,
     ),
     Mutant(

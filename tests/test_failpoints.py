@@ -1230,6 +1230,20 @@ class TestOutage:
         arrives_by_a_poll(link, 30)
 
     @through(ON_SQLITE)
+    def test_a_connection_that_reads_nothing_more(self, elsewhere: Elsewhere, link: Link) -> None:
+        """As one whose log of writes has been removed: Django takes it for usable all the same."""
+        old = link.connection
+        assert old is not None
+
+        def fail(*args: Any) -> Any:
+            raise OperationalError("disk I/O error")
+
+        old.execute_wrappers.append(fail)
+        elsewhere.write(45)
+        arrives_by_a_poll(link, 45)
+        assert link.connection is not old
+
+    @through(ON_SQLITE)
     def test_no_file(self, elsewhere: Elsewhere, link: Link, tmp_path: Path) -> None:
         """It has been moved away: none is made in its place, and it is found when it is back."""
         path = Path(str(connection.settings_dict["NAME"]))
@@ -1499,6 +1513,57 @@ class TestPooler:
         lost, found = lines
         assert lost.startswith("WARNING Changes wait for the poll. The database 'direct' cannot be")
         assert found == "INFO Changes arrive at once again."
+
+    @through("postgres")
+    def test_a_way_past_it_that_breaks_at_once(
+        self, elsewhere: Elsewhere, way_past_it: Proxy, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """It is as good as closed: the connection to the pooler is neither lost nor forgotten."""
+        monkeypatch.setattr("siteconfig.backoff.LONGEST", 0.5)
+        original, is_broken, attempts = PostgresTransport.open, True, 0
+
+        def listen(self: PostgresTransport, connection: Any) -> None:
+            nonlocal attempts
+            attempts += 1
+            if is_broken:
+                raise OperationalError("server closed the connection")
+            original(self, connection)
+
+        monkeypatch.setattr(PostgresTransport, "open", listen)
+        with run_watcher():
+            _ = config.timeout
+            wait_until(lambda: config.status().transport_error)
+            link = watcher.links["default"]
+            kept, seen = link.connection, attempts
+            wait_until(lambda: attempts > seen + 2)
+            elsewhere.commit(45)
+            arrives_by_a_poll(link, 45)
+            assert link.connection is kept is not None
+            is_broken = False
+            wait_until(lambda: config.status().transport == "postgres")
+            elsewhere.commit(46)
+            arrives(46)
+
+    @through("postgres")
+    def test_one_that_has_no_second_connection_for_a_while(
+        self, elsewhere: Elsewhere, on_postgres: Postgres, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Whether it swallows notifications cannot be found out then: polls go on meanwhile."""
+        monkeypatch.setattr(own_connections, "DEADLINE", 0.5)
+        monkeypatch.setattr("siteconfig.backoff.LONGEST", 0.5)
+        with needed():
+            pooler = PgBouncer(on_postgres, "session", default_pool_size=1)
+        with pooler, default_database(pooler.django(DATABASE)), run_watcher():
+            _ = config.timeout
+            wait_until(lambda: config.status().transport_error)
+            link = watcher.links["default"]
+            elsewhere.commit(45)
+            arrives_by_a_poll(link, 45)
+            assert config.status().transport == "poll"
+            pooler.console("SET default_pool_size = 5")
+            wait_until(lambda: config.status().transport == "postgres")
+            elsewhere.commit(46)
+            arrives(46)
 
     @through("postgres")
     def test_for_sessions(self, elsewhere: Elsewhere, on_postgres: Postgres) -> None:

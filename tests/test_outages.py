@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import sqlite3
 import time
+from contextlib import closing
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -12,7 +15,6 @@ from tests.servers import PostgresServer, Proxy, RedisServer
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from pathlib import Path
 
 pytestmark = pytest.mark.long
 
@@ -153,6 +155,57 @@ def test_a_write_while_it_is_back_but_not_noticed_yet(start: Any, server: Postgr
     process.run("connection.close()")
     assert process.run("config.set_setting('timeout', 61) or config.timeout") == 61
     assert process.run("config.status().last_error") is None
+
+
+def test_a_standby_that_becomes_the_primary() -> None:
+    """It takes no LISTEN before, and keeps its connections: the poll goes on, then LISTEN works."""
+    with PostgresServer() as server:
+        server.create_database("site")
+        settings = {
+            "DATABASES": {"default": server.django("site")},
+            "SITECONFIG": {"POLL_INTERVAL": 0.2, "FLEET": False},
+        }
+        manage(settings, "migrate", "-v0")
+        server.stop()
+        (server.folder / "data" / "standby.signal").touch()
+        server.start()
+        with Process(settings) as process:
+            process.run("from siteconfig import backoff; backoff.LONGEST = 1")
+            assert process.run("config.timeout") == 30
+            until(process, "config.status().transport_error")
+            assert "recovery" in process.run("config.status().transport_error")
+            backend = "SELECT pid FROM pg_stat_activity WHERE datname = 'site'"
+            before = server.execute(backend)
+            assert server.execute("SELECT pg_promote()") == [(True,)]
+            until(process, "config.status().transport == 'postgres'")
+            assert server.execute(backend) == before
+            server.execute("UPDATE siteconfig_siteconfiguration SET timeout = 45", database="site")
+            process.run("wait_for(45)")
+
+
+def test_a_backup_put_in_place_while_sqlite_logs_its_writes(tmp_path: Path) -> None:
+    """The file stays the same one, and its write-ahead log goes: it is seen, then and later."""
+    path, backup = tmp_path / "site.sqlite3", tmp_path / "backup"
+    entry = {
+        "ENGINE": "django.db.backends.sqlite3",
+        "NAME": str(path),
+        "OPTIONS": {"init_command": "PRAGMA journal_mode=WAL"},
+    }
+    settings = {"DATABASES": {"default": entry}}
+    manage(settings, "migrate", "-v0")
+    with closing(sqlite3.connect(path, isolation_level=None)) as site:
+        site.execute("VACUUM INTO ?", [str(backup)])
+        site.execute("UPDATE siteconfig_siteconfiguration SET timeout = 40")
+    with Process(settings) as process:
+        process.run("wait_for(40)")
+        until(process, "config.status().transport == 'poll' and config.status().age < 1")
+        for log in list(tmp_path.glob(f"{path.name}-*")):
+            log.unlink()
+        path.write_bytes(backup.read_bytes())
+        process.run("wait_for(30)")
+        with closing(sqlite3.connect(path, isolation_level=None)) as site:
+            site.execute("UPDATE siteconfig_siteconfiguration SET timeout = 55")
+        process.run("wait_for(55)")
 
 
 @pytest.mark.parametrize("is_away_at_start", [True, False])

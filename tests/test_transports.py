@@ -245,6 +245,24 @@ class TestComplaint:
         levels = [record.levelname for record in caplog.records]
         assert levels == ["WARNING", "INFO", "WARNING", "INFO"]
 
+    def test_each_failure_is_said(self, monkeypatch: pytest.MonkeyPatch, caplog: Any) -> None:
+        """One that follows another, too, but each once a minute at the most."""
+        clock = [1000.0]
+        monkeypatch.setattr("siteconfig.transports.base.monotonic", lambda: clock[0])
+        transport = Polling("default")
+        with caplog.at_level("INFO", "siteconfig.transports"):
+            for second in range(90):
+                clock[0] = 1000.0 + second
+                transport.give_up(f"The one is wrong: {second}")
+                transport.give_up("The other is wrong.")
+        lines = [record.getMessage() for record in caplog.records]
+        assert [line.removeprefix("Changes wait for the poll. ") for line in lines] == [
+            "The one is wrong: 0",
+            "The other is wrong.",
+            "The one is wrong: 60",
+            "The other is wrong.",
+        ]
+
 
 class TestBackoff:
     def test_pauses_grow_up_to_the_longest_and_end_with_a_success(

@@ -27,20 +27,24 @@ class Complaint:
     """Whether to log that something fails: once, and once a minute if it comes and goes."""
 
     def __init__(self) -> None:
-        self._at = -inf
-        self._stands = False
+        self._said_at: dict[str, float] = {}
+        self._standing: str | None = None
 
-    def is_due(self) -> bool:
-        """Whether to log it now; it stands then until ``is_over``."""
-        if self._stands or monotonic() - self._at < REMIND_INTERVAL:
+    def is_due(self, what: str = "") -> bool:
+        """Whether to log it now; it stands then until ``is_over``, or until something else fails.
+
+        Args:
+            what: which failure it is of those that there may be.
+        """
+        if what == self._standing or monotonic() - self._said_at.get(what, -inf) < REMIND_INTERVAL:
             return False
-        self._at, self._stands = monotonic(), True
+        self._standing, self._said_at[what] = what, monotonic()
         return True
 
     def is_over(self) -> bool:
-        """It does not fail any more: whether to log that."""
-        stood, self._stands = self._stands, False
-        return stood
+        """Nothing fails any more: whether to log that."""
+        stood, self._standing = self._standing, None
+        return stood is not None
 
 
 class Transport:
@@ -107,8 +111,12 @@ class Transport:
         return 1.0
 
     def give_up(self, reason: str) -> None:
-        """Leave it to the poll for the time being, and say so unless it has been said."""
-        if self._complaint.is_due():
+        """Leave it to the poll for the time being, and say so unless it has been said.
+
+        Args:
+            reason: what is wrong, and after a colon what may be worded differently each time.
+        """
+        if self._complaint.is_due(reason.partition(":")[0]):
             log.warning("Changes wait for the poll. %s", reason)
         self.error = reason
 

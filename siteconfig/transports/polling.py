@@ -34,9 +34,9 @@ class SQLitePolling(Polling):
         self._connection = connection
         ((_number, _name, path),) = self._pragma("database_list")[:1]
         self._path = Path(path)
+        self._data_version = self._pragma("data_version")  # first: it makes the index of the log
         self._file = self._which_file()
         self._look_at_file_at = monotonic() + FILE_INTERVAL
-        self._data_version = self._pragma("data_version")
 
     def interval(self) -> float:
         return 0.1
@@ -54,9 +54,18 @@ class SQLitePolling(Polling):
         before, self._data_version = self._data_version, self._pragma("data_version")
         return bool(before != self._data_version)
 
-    def _which_file(self) -> tuple[int, int]:
+    def _which_file(self) -> tuple[int, int, int]:
+        """Of the database, and of the index of its write-ahead log, which a connection maps.
+
+        Who puts a backup in the place of the first removes the second. Another one's writes would
+        be in a log and an index that this connection does not know.
+        """
         there = self._path.stat()
-        return there.st_dev, there.st_ino
+        try:
+            index = Path(f"{self._path}-shm").stat().st_ino
+        except FileNotFoundError:
+            index = 0  # there is no such log
+        return there.st_dev, there.st_ino, index
 
     def _pragma(self, name: str) -> Any:
         # Past Django's cursor, which takes ten times as long. And to the end at once: while a

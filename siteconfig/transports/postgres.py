@@ -7,7 +7,7 @@ import selectors
 from contextlib import nullcontext
 from math import inf
 from time import monotonic
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, cast
 from uuid import uuid4
 
 from django.db import Error as DatabaseError
@@ -53,9 +53,12 @@ class Postgres(Transport):
 
     def __init__(self, alias: str) -> None:
         super().__init__(alias)
+        self._connection: BaseDatabaseWrapper | None = None
         self._raw: Any = None
+        """What listens; None: nothing does."""
         self._notified: list[str] = []
         self._is_deaf = False
+        self._backoff = Backoff()
         self._ask_at = 0.0
 
     @classmethod
@@ -74,29 +77,45 @@ class Postgres(Transport):
             )
 
     def open(self, connection: BaseDatabaseWrapper) -> None:
-        self._raw = None
+        self._connection, self._raw = connection, None
         if self._is_deaf:
             return  # it was found out before, and would take seconds again
         connection.ensure_connection()
         raw: Any = connection.connection
         raw.add_notify_handler(lambda notification: self._notified.append(notification.payload))
+        self._try_to_listen(connection)
+
+    def _try_to_listen(self, connection: BaseDatabaseWrapper) -> bool:
+        """Whether it listens now. If not, it is tried again: a standby may become the primary."""
+        try:
+            self._listen(connection)
+        except DatabaseError as error:
+            if not connection.is_usable():
+                raise
+            self._backoff.failed()
+            self.give_up(f"The server takes no LISTEN: {error}")
+        else:
+            self._backoff.reset()
+        return self._raw is not None
+
+    def _listen(self, connection: BaseDatabaseWrapper) -> None:
+        raw: Any = connection.connection
         is_pooled = _backend_pid(connection) != raw.info.backend_pid
         if is_pooled and self._is_shared(connection):
             self._give_up_for_good()
             return
+        _execute(connection, f"LISTEN {CHANNEL}")
         try:
-            _execute(connection, f"LISTEN {CHANNEL}")
-        except DatabaseError as error:
-            if not connection.is_usable():
-                raise
-            self.give_up(f"The server takes no LISTEN: {error}")
-            return
-        self._raw, self._ask_at = raw, monotonic() + ASK_AFTER
-        if is_pooled and not self._hears_itself():
+            is_heard = not is_pooled or self._hears_itself(raw)
+        except DatabaseError:
+            _execute(connection, f"UNLISTEN {CHANNEL}")
+            raise
+        if is_heard:
+            self._raw, self._ask_at = raw, monotonic() + ASK_AFTER
+            self.take_up()
+        else:
             self._give_up_for_good()
             _execute(connection, f"UNLISTEN {CHANNEL}")
-        else:
-            self.take_up()
 
     def _is_shared(self, connection: BaseDatabaseWrapper) -> bool:
         """Whether a pooler lends the server's session of ``connection`` to others in between.
@@ -113,7 +132,7 @@ class Postgres(Transport):
             close(other)
 
     def _give_up_for_good(self) -> None:
-        self._raw, self._is_deaf = None, True
+        self._is_deaf = True
         self.give_up(
             "A connection pooler swallows the notifications. Name a database entry that "
             "reaches PostgreSQL directly in SITECONFIG['LISTEN_DATABASE']"
@@ -125,12 +144,13 @@ class Postgres(Transport):
 
     def heard(self) -> bool:
         if self._raw is None:
-            return False
+            is_due = self._connection is not None and monotonic() >= self._try_at()
+            return is_due and self._try_to_listen(cast("BaseDatabaseWrapper", self._connection))
         if monotonic() >= self._ask_at:
             self._ask_at = monotonic() + ASK_AFTER
             self._raw.execute("SELECT 1")
         self._raw.pgconn.consume_input()
-        self._take()
+        self._take(self._raw)
         heard, self._notified[:] = bool(self._notified), []
         return heard
 
@@ -139,29 +159,33 @@ class Postgres(Transport):
             return False
         if self._raw.closed:
             return True  # heard() is to find that out
-        self._take()
+        self._take(self._raw)
         return bool(self._notified)
 
     def due_at(self) -> float:
-        return inf if self._raw is None else self._ask_at
+        return self._try_at() if self._raw is None else self._ask_at
+
+    def _try_at(self) -> float:
+        """When to try again to listen."""
+        return self._backoff.until if self._backoff.failures else inf
 
     def may_have_changed(self) -> bool:
         self._ask_at = monotonic() + ASK_AFTER  # the look that follows asks the same
         return True
 
-    def _take(self) -> None:
+    def _take(self, raw: Any) -> None:
         """Take what has been read from the socket.
 
         What came along with the answer to a statement has been handed to the handler, or is still
         to be taken, though the socket is silent.
         """
-        while (notification := self._raw.pgconn.notifies()) is not None:
+        while (notification := raw.pgconn.notifies()) is not None:
             self._notified.append(notification.extra.decode(errors="replace"))
 
     def close(self) -> None:
-        self._raw = None
+        self._connection = self._raw = None
 
-    def _hears_itself(self) -> bool:
+    def _hears_itself(self, raw: Any) -> bool:
         """Whether a notification that another session sends arrives while this one is idle."""
         token = f"self-check {uuid4()}"
         other = own_connection(self.alias)  # the way that writers take
@@ -169,14 +193,14 @@ class Postgres(Transport):
             _notify(other, token)
         finally:
             close(other)
-        pgconn = self._raw.pgconn
+        pgconn = raw.pgconn
         deadline = monotonic() + SELF_CHECK_PATIENCE
         with selectors.DefaultSelector() as selector:
             selector.register(pgconn.socket, selectors.EVENT_READ)
             while (left := deadline - monotonic()) > 0:
                 selector.select(left)
                 pgconn.consume_input()
-                self._take()
+                self._take(raw)
                 if token in self._notified:
                     return True
         return False
