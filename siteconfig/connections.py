@@ -379,9 +379,12 @@ _inherited: list[Any] = []
 
 
 def _after_fork() -> None:
-    for connection in connections.all(initialized_only=True):
-        if connection.connection is not None:
-            _inherited.append(connection.connection)
+    each: Any
+    for each in connections.all(initialized_only=True):
+        # A database in memory is the child's own, as all its memory is: tests run in such a child.
+        is_in_memory = each.vendor == "sqlite" and each.is_in_memory_db()
+        if each.connection is not None and not is_in_memory:
+            _inherited.append(each.connection)
 
 
 if hasattr(os, "register_at_fork"):

@@ -150,7 +150,8 @@ class Member:
     def _is_off(self) -> bool:
         why = obstacle()
         if why is not None and why != self._obstacle and conf.FLEET:
-            log.info("This process is not noted in the fleet view. %s", why)
+            # No more: the status tells it, too, and on SQLite each command would say it.
+            log.debug("This process is not noted in the fleet view. %s", why)
         self._obstacle = why
         return why is not None
 

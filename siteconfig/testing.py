@@ -61,7 +61,7 @@ def run_watcher() -> Iterator[None]:
     Under a test runner it else does neither: the watcher's connection keeps a test database from
     being dropped. What has been read is watched from now on, else the next read starts the
     watcher; the end of the block ends it, and waits for that. For tests that commit: it sees
-    nothing of a ``TestCase``'s open transaction.
+    nothing of a ``TestCase``'s open transaction. For an SQLite database in memory there is none.
     """
     before, Asked.by_a_test = Asked.by_a_test, True
     try:

@@ -34,10 +34,13 @@ def health(request: HttpRequest) -> JsonResponse:
     # Where nothing is to notice changes, the values are as fresh as they are to be.
     limit = None if conf.TRANSPORT == "none" else conf.MAX_STALENESS
     is_fresh = limit is None or (status.age is not None and status.age <= limit)
-    content = asdict(status) | {"status": "fresh" if is_fresh else "stale"}
+    content = asdict(status) | {"status": "fresh" if is_fresh else "stale", "fresh": is_fresh}
     for name in ("last_error", "transport_error"):
         content[name] = content[name] and content[name].partition(":")[0]
-    return JsonResponse(content, status=200 if is_fresh else 503)
+    response = JsonResponse(content, status=200 if is_fresh else 503)
+    # Else Django would mail each 503 to ADMINS, at every probe; the outage has lines of its own.
+    response._has_been_logged = True  # type: ignore[attr-defined] # Django's undocumented mark
+    return response
 
 
 # With ATOMIC_REQUESTS Django would open a transaction first, and fail where the database is away.

@@ -192,10 +192,13 @@ class Link:
         try:
             self._tend(self._connected(), fleet_size)
             self._backoff.reset()
+            self._show(self.transport.error)
         except BaseException as error:  # noqa: BLE001 - nobody else would start the thread again
             self._lose(error)
-        self.watch.error = self.transport.error
-        self.watch.transport = self.transport.name if self.transport.error is None else "poll"
+
+    def _show(self, error: str | None) -> None:
+        self.watch.error = error
+        self.watch.transport = self.transport.name if error is None else "poll"
 
     def close(self) -> None:
         with suppress(Exception):
@@ -219,10 +222,15 @@ class Link:
         return cast("BaseDatabaseWrapper", self._connection)
 
     def _direct_alias(self) -> str | None:
-        """What ``LISTEN_DATABASE`` names, if it is about this database: the default model's."""
-        is_its = self.transport.name == "postgres" and conf.LISTEN_DATABASE is not None
-        is_its = is_its and self.alias == router.db_for_write(get_model())
-        return conf.LISTEN_DATABASE if is_its else None
+        """What ``LISTEN_DATABASE`` names, if it leads to this database: the default model's."""
+        direct = conf.LISTEN_DATABASE
+        if self.transport.name != "postgres" or self.alias != router.db_for_write(get_model()):
+            return None
+        if transports.under_test_runner() and direct is not None:
+            # The test database has another name; the direct entry may still have the site's own.
+            names = {connections.settings[alias]["NAME"] for alias in (self.alias, direct)}
+            return direct if len(names) == 1 else None
+        return direct
 
     def _past_pooler_at(self) -> float:
         """When to try the way past the pooler again; meanwhile polls go through the pooler."""
@@ -292,6 +300,7 @@ class Link:
         for subject in self.subjects.values():
             subject.manager._note_failure(error, pause=inf)
         self.close()
+        self._show(f"The database {self.alias!r} cannot be read.")
 
     def _tend(self, connection: BaseDatabaseWrapper, fleet_size: int) -> None:
         if self.transport.heard() and self._hint_at == inf:

@@ -185,7 +185,7 @@ class TestMember:
         monkeypatch.delitem(connections.settings["default"]["OPTIONS"], "transaction_mode")
         _ = config.timeout
         one = Member()
-        with caplog.at_level("INFO", "siteconfig.fleet"), django_assert_num_queries(0):
+        with caplog.at_level("DEBUG", "siteconfig.fleet"), django_assert_num_queries(0):
             for _ in range(3):
                 assert tend(one, config) == float("inf")
         (line,) = [record.getMessage() for record in caplog.records]

@@ -64,7 +64,20 @@ class TestHealth:
         config.reset()
         status, content = ask()
         assert (status, content["last_error"]) == (503, "OperationalError")
+        assert content["fresh"] is False
         assert "canary" not in str(content)
+
+    def test_no_answer_is_mailed_to_anybody(
+        self, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        """As Django's own log of a 503 would be, at each probe; the outage has its own line."""
+
+        def read(*args: Any) -> None:
+            raise OperationalError("connection refused")
+
+        monkeypatch.setattr(ConfigModel, "read", read)
+        assert [ask()[0] for _ in range(3)] == [503] * 3
+        assert [record.name for record in caplog.records] == ["siteconfig.config_manager"]
 
     def test_a_warm_process_answers_without_a_query(self, django_assert_num_queries: Any) -> None:
         """However often it is asked."""

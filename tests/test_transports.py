@@ -205,9 +205,14 @@ class TestFaultsOfTheStart:
             assert config.timeout == 30
         assert [record.levelname for record in caplog.records] == ["WARNING"]
 
-    def test_a_way_past_the_pooler_is_for_the_default_models_database(self, settings: Any) -> None:
-        """Another one's rows are not there."""
+    def test_a_way_past_the_pooler_is_for_the_default_models_database(
+        self, settings: Any, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Another one's rows are not there. Nor, in a test, is it for the site's own database."""
         settings.SITECONFIG = {"LISTEN_DATABASE": "other"}
+        assert Link("default", Postgres("default"))._direct_alias() is None
+        name = connections.settings["default"]["NAME"]
+        monkeypatch.setitem(connections.settings["other"], "NAME", name)
         assert Link("default", Postgres("default"))._direct_alias() == "other"
         assert Link("other", Postgres("other"))._direct_alias() is None
         assert Link("default", Polling("default"))._direct_alias() is None

@@ -90,6 +90,8 @@ if "USER_READS_AT_IMPORT" in os.environ:
 class Alone:
     def tearDown(self):
         # Nobody but this test is connected to its database.
+        if connection.vendor != "postgresql":
+            return
         deadline = time.monotonic() + 20
         while True:
             with connection.cursor() as cursor:
@@ -187,13 +189,17 @@ class Project:
             path.parent.mkdir(exist_ok=True)
             path.write_text(text)
 
-    def run(self, *args: str, reads_at_import: bool = True) -> Ended:
+    def run(self, *args: str, reads_at_import: bool = True, on_sqlite: bool = False) -> Ended:
         """Let Python run something there, with a database of its own that does not exist."""
         name = f"user_{secrets.token_hex(8)}"
         threads = self.folder / f"{name}.threads"
+        database = self.postgres.django(name)
+        if on_sqlite:
+            file = str(self.folder / f"{name}.sqlite3")
+            database = {"ENGINE": "django.db.backends.sqlite3", "NAME": file}
         environment = {
             "PYTHONPATH": str(self.installed),
-            "USER_DATABASE": json.dumps(self.postgres.django(name)),
+            "USER_DATABASE": json.dumps(database),
             "USER_THREADS": str(threads),
         }
         if reads_at_import:
@@ -288,6 +294,11 @@ class TestSuites:
         """It has no plugin."""
         passes = rf"Ran {DJANGO} tests in .*\n\nOK"
         check_in_two_orders(project, passes, *TEST, *parallel, order="--shuffle")
+
+    @pytest.mark.parametrize("parallel", [[], ["--parallel=2"]])
+    def test_djangos_runner_on_sqlite(self, project: Project, parallel: list[str]) -> None:
+        """Whose database is in memory: the workers have it, and its connection, from the parent."""
+        check(project.run(*TEST, *parallel, on_sqlite=True), rf"Ran {DJANGO} tests in .*\n\nOK")
 
     @pytest.mark.parametrize("parallel", [[], ["-n2"]])
     def test_pytest(self, project: Project, parallel: list[str]) -> None:
