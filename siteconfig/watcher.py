@@ -497,8 +497,10 @@ def _run(
 ) -> None:
     complained_at = -inf
     try:
-        while not waker.is_end and transports.in_use():
+        while not waker.is_end:
             try:
+                if not transports.in_use():
+                    break
                 _round(links, member, waker, use)
             except BaseException:
                 # Nobody would start the thread again, so even what follows must not end it. It

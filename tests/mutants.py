@@ -478,6 +478,16 @@ MUTANTS = [
         FAILPOINTS,
     ),
     Mutant(
+        "an error of the question whether to go on ends the watcher",
+        "watcher",
+        "        while not waker.is_end:\n"
+        "            try:\n"
+        "                if not transports.in_use():\n"
+        "                    break\n",
+        "        while not waker.is_end and transports.in_use():\n            try:\n",
+        FAILPOINTS,
+    ),
+    Mutant(
         "others are told after the commit only",
         "transports/postgres",
         "    def announce_write(cls, label: str, using: str) -> None:",

@@ -1184,6 +1184,32 @@ class TestOutage:
             arrives(45)
         assert "goes on" in caplog.text
 
+    @through(ON_SQLITE)
+    def test_an_error_of_the_question_whether_to_go_on(
+        self,
+        elsewhere: Elsewhere,
+        link: Link,
+        monkeypatch: pytest.MonkeyPatch,
+        caplog: pytest.LogCaptureFixture,
+    ) -> None:
+        """As where there is no memory left: the same thread goes on."""
+        thread, in_use, failed = watcher._thread, transports.in_use, list[str]()
+
+        def fail_once() -> bool:
+            if current_thread() is thread and not failed:
+                failed.append("here")
+                raise MemoryError
+            return in_use()
+
+        monkeypatch.setattr(transports, "in_use", fail_once)
+        assert link.watch.wake
+        link.watch.wake()
+        wait_until(lambda: failed)
+        elsewhere.write(45)
+        arrives_by_a_poll(link, 45)
+        assert watcher._thread is thread
+        assert "goes on" in caplog.text
+
     def test_wakes_are_not_kept(self) -> None:
         """One of a time without a connection does not end each wait for the next one's hints."""
         waker = watcher_module.Waker()
