@@ -193,13 +193,15 @@ class _State:
     changes: deque[tuple[Snapshot, Snapshot]] = field(default_factory=deque)
     """Published, and not told yet: (old, new)."""
     telling: bool = False
+    untold: bool = False
+    """There was no thread to tell them in, or it was interrupted: the watcher is to see to it."""
 
     def forget(self) -> None:
         self.generation += 1
         self.committed = self.defaults = self.told = self.pins = None
         self.loaded_at = self.seen_at = self.error = self.complained_at = None
         self.retry_at = 0.0
-        self.fresh = self.complaining = self.asked = False
+        self.fresh = self.complaining = self.asked = self.untold = False
         self.changes.clear()
         for write in self.pending:
             write.view = None
@@ -724,6 +726,12 @@ class ConfigManager:
                 self._follow_up(snapshot, aside=True)
                 return
 
+    def _tell_left(self) -> None:
+        """Tell what was left, for want of a thread say, and nothing that a writer is about to."""
+        if self._state.untold:
+            self._state.untold = False
+            self._tell(aside=True)
+
     # Called by receivers.py and testing.py
 
     def _before_write(self, using: str) -> None:
@@ -834,8 +842,10 @@ class ConfigManager:
         if self._state.changes:
             if aside or orm_refuses() or self._transaction() is not None:
                 # Not in a coroutine, nor inside a transaction that is none of theirs.
-                with suppress(RuntimeError):  # no new thread at exit: whoever comes next tells
+                try:
                     run_in_thread(self._tell_all)
+                except RuntimeError:  # no new thread to be had, as at exit
+                    self._state.untold = True
             else:
                 self._tell_all()
 
@@ -855,7 +865,7 @@ class ConfigManager:
                 self._send(*change)
         except BaseException:
             with state.lock:
-                state.telling = False
+                state.telling, state.untold = False, True
             raise
 
     def _next_change(self) -> tuple[Snapshot, Snapshot] | None:

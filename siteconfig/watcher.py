@@ -379,6 +379,10 @@ class Subject:
             self._check_backoff.reset()
             self._checked, self._check_at = self._held, inf
 
+    def make_up(self) -> None:
+        """Do what could not be done when it was due; it asks no database."""
+        self.manager._tell_left()
+
     def is_current(self, now: float) -> bool:
         """Whether no look is due, nothing having been written."""
         if self._backoff.failures:
@@ -525,6 +529,8 @@ def _round(
         _adopt(links, waker)
         for link in links.values():
             link.tend(member.size)
+            for subject in link.subjects.values():
+                subject.make_up()
         # Of a link that is down nothing is known to be current.
         managers = [
             manager for link in links.values() if link.connection for manager in link.subjects

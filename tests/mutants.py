@@ -602,6 +602,20 @@ MUTANTS = [
         FAILPOINTS,
     ),
     Mutant(
+        "what no thread could be had for is told with the next change",
+        "watcher",
+        "        self.manager._tell_left()\n",
+        "        pass\n",
+        FAILPOINTS,
+    ),
+    Mutant(
+        "the watcher tells what a writer is about to",
+        "config_manager",
+        "        if self._state.untold:\n",
+        "        if self._state.changes and not self._state.telling:\n",
+        FAILPOINTS,
+    ),
+    Mutant(
         "a child does not watch",
         "config_manager",
         "        state.telling, state.watch, state.asked = False, None, False\n",
