@@ -178,7 +178,8 @@ class _State:
     retry_at: float = 0.0
     """Until when readers do not try again, by the same clock."""
     asked: bool = False
-    """Somebody has read. Before, there is no fast mode: the first reader starts the watcher."""
+    """Somebody has read. Before, there is no fast mode: the first reader starts the watcher, or
+    the next one, where it could not be started."""
     watch: Watch | None = None
     """What keeps this manager up to date; None: nothing does."""
     complained_at: float | None = None
@@ -413,9 +414,19 @@ class ConfigManager:
         self._pins()
         view = self._row_view()
         if self._state.watch is None:
-            settings_read.send(self._model())
+            self._ask_for_watch()
         overridden = self._overridden()
         return view.replaced(overridden) if overridden else view
+
+    def _ask_for_watch(self) -> None:
+        """Say that somebody has read; if nothing can watch now, the next reader says so again."""
+        answers: list[tuple[Any, Any]] = settings_read.send(self._model())
+        if any(answer is False for _receiver, answer in answers):
+            state = self._state
+            with state.lock:
+                # In slow mode, for fast reads say nothing. What is held stays good.
+                state.asked = False
+                self._settle()
 
     def _row_view(self) -> Snapshot:
         """The same, before pins and overrides."""
@@ -972,7 +983,7 @@ def watch_again() -> None:
     """
     for manager in list(_managers.values()):
         if manager._state.asked and manager._state.watch is None:
-            settings_read.send(manager._model())
+            manager._ask_for_watch()
 
 
 class Held:

@@ -409,30 +409,41 @@ class Watcher:
         self._thread: Thread | None = None
         self._waker: Waker | None = None
         self._is_exit = self._has_complained = False
+        self._backoff = Backoff()  # of the attempts to start the thread
         self._inherited: list[tuple[dict[str, Link], Member]] = []
         # Held while the thread is at work, and while somebody forks.
         self._use = RLock()
         self._forker: int | None = None
 
-    def ensure(self, sender: type[ConfigModel], **kwargs: Any) -> None:
-        """Have the settings of the model ``sender`` kept up to date, if they are to be."""
+    def ensure(self, sender: type[ConfigModel], **kwargs: Any) -> bool:
+        """Have the settings of the model ``sender`` kept up to date, if they are to be.
+
+        Returns:
+            Whether that is done; False: ask again.
+        """
         if self._is_exit or not transports.in_use():
-            return
+            return True
         # Whoever comes while somebody is at it, a signal handler in the same thread even, goes on.
         if not self._lock.acquire(blocking=False):
-            return
+            return False
         try:
             if self._thread is not None and self._thread.is_alive() and self._waker is not None:
                 self._waker.wake()
+            elif not self._backoff.is_over():
+                return False
             elif transports.choose(router.db_for_write(sender)) is not None:
                 self._start()
+                self._backoff.reset()
         except Exception as error:  # noqa: BLE001 - a read of a setting never fails
             # There is no thread or no descriptor to be had, or no more: the interpreter ends.
+            self._backoff.failed()
             if not self._has_complained:
                 self._has_complained = True
                 log.warning("Changes by other processes are not noticed: %s", error)
+            return False
         finally:
             self._lock.release()
+        return True
 
     def _start(self) -> None:
         self.links, self.member, waker = {}, Member(), Waker()

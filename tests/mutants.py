@@ -488,6 +488,27 @@ MUTANTS = [
         FAILPOINTS,
     ),
     Mutant(
+        "a watcher that could not be started is never started",
+        "config_manager",
+        "        if any(answer is False for _receiver, answer in answers):\n",
+        "        if not answers:\n",
+        ("test_transports",),
+    ),
+    Mutant(
+        "each slow read tries to start the watcher",
+        "watcher",
+        "            elif not self._backoff.is_over():\n                return False\n",
+        "",
+        ("test_transports",),
+    ),
+    Mutant(
+        "who comes while the watcher is started takes it for started",
+        "watcher",
+        "        if not self._lock.acquire(blocking=False):\n            return False\n",
+        "        if not self._lock.acquire(blocking=False):\n            return True\n",
+        ("test_transports",),
+    ),
+    Mutant(
         "others are told after the commit only",
         "transports/postgres",
         "    def announce_write(cls, label: str, using: str) -> None:",
