@@ -194,6 +194,8 @@ class _State:
     changes: deque[tuple[Snapshot, Snapshot]] = field(default_factory=deque)
     """Published, and not told yet: (old, new)."""
     telling: bool = False
+    unkept: bool = False
+    """``committed`` could not be kept in the last-known-good file: the watcher tries again."""
     untold: bool = False
     """There was no thread to tell them in, or it was interrupted: the watcher is to see to it."""
 
@@ -202,7 +204,7 @@ class _State:
         self.committed = self.defaults = self.told = self.pins = None
         self.loaded_at = self.seen_at = self.error = self.complained_at = None
         self.retry_at = 0.0
-        self.fresh = self.complaining = self.asked = self.untold = False
+        self.fresh = self.complaining = self.asked = self.unkept = self.untold = False
         self.changes.clear()
         for write in self.pending:
             write.view = None
@@ -514,7 +516,7 @@ class ConfigManager:
                         state.read_under_way = None
                 own.set()
             if published:
-                self._follow_up(snapshot)
+                self._follow_up()
                 return snapshot
             if monotonic() >= deadline and not state.fresh:
                 # Changes come faster than the row can be read. What was read is committed, and
@@ -689,13 +691,28 @@ class ConfigManager:
             log.info("The settings %s can be read again.", self._label())
         return True
 
-    def _follow_up(self, snapshot: Snapshot, *, aside: bool = False) -> None:
-        """What is to be done once ``snapshot`` is held for all."""
-        self._model().keep(snapshot)
+    def _follow_up(self, *, aside: bool = False) -> None:
+        """What is to be done once something new is held for all."""
+        self._keep()
         watch = self._state.watch
         if not aside and watch is not None and watch.wake is not None:
             watch.wake()
         self._tell(aside=aside)
+
+    def _keep(self) -> None:
+        """Have the model keep what is committed, for a start without the database.
+
+        Until that is what it has kept: another thread may have kept something newer meanwhile. So
+        whoever replaces the file last has seen the newest, and no lock is held for it.
+        """
+        state = self._state
+        while (snapshot := state.committed) is not None:
+            # A model's own method may return nothing.
+            has_failed = self._model().keep(snapshot) is False
+            with state.lock:
+                if state.committed is snapshot:
+                    state.unkept = has_failed
+                    return
 
     # Called by watcher.py
 
@@ -734,7 +751,7 @@ class ConfigManager:
                 raise
             if self._publish(snapshot, generation):
                 self._report_unreadable(snapshot, held)
-                self._follow_up(snapshot, aside=True)
+                self._follow_up(aside=True)
                 return
 
     def _tell_left(self) -> None:

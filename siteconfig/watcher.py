@@ -317,16 +317,21 @@ class Subject:
         self._held: Snapshot | None = None
         self._check_at = inf
         self._check_backoff = Backoff()
+        self._keep_backoff = Backoff()
 
     def start_anew(self) -> None:
         """There is a new connection, and anything may have happened since the last one's end."""
         self._reader = None
 
     def due_at(self) -> float:
-        """When it asks for a look by itself."""
+        """When there is something to do for it, though nobody hints at it."""
         if self._backoff.failures:
-            return self._backoff.until
-        return self._check_at if self._reader is not None else -inf
+            return min(self._backoff.until, self.make_up_at())
+        return min(self._check_at, self.make_up_at()) if self._reader is not None else -inf
+
+    def make_up_at(self) -> float:
+        """When to try again what the disk has refused."""
+        return self._keep_backoff.until if self.manager._state.unkept else inf
 
     def is_due(self, *, is_hint: bool, may_have_changed: bool) -> bool:
         state = self.manager._state
@@ -382,6 +387,13 @@ class Subject:
     def make_up(self) -> None:
         """Do what could not be done when it was due; it asks no database."""
         self.manager._tell_left()
+        state = self.manager._state
+        if state.unkept and self._keep_backoff.is_over():
+            self.manager._keep()
+            if state.unkept:
+                self._keep_backoff.failed()
+        if not state.unkept:
+            self._keep_backoff.reset()
 
     def is_current(self, now: float) -> bool:
         """Whether no look is due, nothing having been written."""

@@ -618,8 +618,8 @@ MUTANTS = [
     Mutant(
         "receivers hold up the watcher",
         "config_manager",
-        "self._follow_up(snapshot, aside=True)",
-        "self._follow_up(snapshot)",
+        "self._follow_up(aside=True)",
+        "self._follow_up()",
         FAILPOINTS,
     ),
     Mutant(
@@ -635,6 +635,27 @@ MUTANTS = [
         "        if self._state.untold:\n",
         "        if self._state.changes and not self._state.telling:\n",
         FAILPOINTS,
+    ),
+    Mutant(
+        "of two writes of the file that cross the later one stays",
+        "config_manager",
+        "                if state.committed is snapshot:\n",
+        "                if True:\n",
+        ("test_last_known_good",),
+    ),
+    Mutant(
+        "what a full disk has refused is kept with the next change",
+        "watcher",
+        "        return self._keep_backoff.until if self.manager._state.unkept else inf\n",
+        "        return inf\n",
+        ("test_last_known_good",),
+    ),
+    Mutant(
+        "a full disk is tried without a pause",
+        "watcher",
+        "                self._keep_backoff.failed()\n",
+        "                pass\n",
+        ("test_last_known_good",),
     ),
     Mutant(
         "a child does not watch",
