@@ -178,7 +178,8 @@ class _State:
     retry_at: float = 0.0
     """Until when readers do not try again, by the same clock."""
     asked: bool = False
-    """Somebody has read. Before, there is no fast mode: the first reader starts the watcher."""
+    """Somebody has read. Before, there is no fast mode: the first reader starts the watcher, or
+    the next one, where it could not be started."""
     watch: Watch | None = None
     """What keeps this manager up to date; None: nothing does."""
     complained_at: float | None = None
@@ -193,13 +194,17 @@ class _State:
     changes: deque[tuple[Snapshot, Snapshot]] = field(default_factory=deque)
     """Published, and not told yet: (old, new)."""
     telling: bool = False
+    unkept: bool = False
+    """``committed`` could not be kept in the last-known-good file: the watcher tries again."""
+    untold: bool = False
+    """There was no thread to tell them in, or it was interrupted: the watcher is to see to it."""
 
     def forget(self) -> None:
         self.generation += 1
         self.committed = self.defaults = self.told = self.pins = None
         self.loaded_at = self.seen_at = self.error = self.complained_at = None
         self.retry_at = 0.0
-        self.fresh = self.complaining = self.asked = False
+        self.fresh = self.complaining = self.asked = self.unkept = self.untold = False
         self.changes.clear()
         for write in self.pending:
             write.view = None
@@ -411,9 +416,19 @@ class ConfigManager:
         self._pins()
         view = self._row_view()
         if self._state.watch is None:
-            settings_read.send(self._model())
+            self._ask_for_watch()
         overridden = self._overridden()
         return view.replaced(overridden) if overridden else view
+
+    def _ask_for_watch(self) -> None:
+        """Say that somebody has read; if nothing can watch now, the next reader says so again."""
+        answers: list[tuple[Any, Any]] = settings_read.send(self._model())
+        if any(answer is False for _receiver, answer in answers):
+            state = self._state
+            with state.lock:
+                # In slow mode, for fast reads say nothing. What is held stays good.
+                state.asked = False
+                self._settle()
 
     def _row_view(self) -> Snapshot:
         """The same, before pins and overrides."""
@@ -501,7 +516,7 @@ class ConfigManager:
                         state.read_under_way = None
                 own.set()
             if published:
-                self._follow_up(snapshot)
+                self._follow_up()
                 return snapshot
             if monotonic() >= deadline and not state.fresh:
                 # Changes come faster than the row can be read. What was read is committed, and
@@ -676,13 +691,28 @@ class ConfigManager:
             log.info("The settings %s can be read again.", self._label())
         return True
 
-    def _follow_up(self, snapshot: Snapshot, *, aside: bool = False) -> None:
-        """What is to be done once ``snapshot`` is held for all."""
-        self._model().keep(snapshot)
+    def _follow_up(self, *, aside: bool = False) -> None:
+        """What is to be done once something new is held for all."""
+        self._keep()
         watch = self._state.watch
         if not aside and watch is not None and watch.wake is not None:
             watch.wake()
         self._tell(aside=aside)
+
+    def _keep(self) -> None:
+        """Have the model keep what is committed, for a start without the database.
+
+        Until that is what it has kept: another thread may have kept something newer meanwhile. So
+        whoever replaces the file last has seen the newest, and no lock is held for it.
+        """
+        state = self._state
+        while (snapshot := state.committed) is not None:
+            # A model's own method may return nothing.
+            has_failed = self._model().keep(snapshot) is False
+            with state.lock:
+                if state.committed is snapshot:
+                    state.unkept = has_failed
+                    return
 
     # Called by watcher.py
 
@@ -721,8 +751,14 @@ class ConfigManager:
                 raise
             if self._publish(snapshot, generation):
                 self._report_unreadable(snapshot, held)
-                self._follow_up(snapshot, aside=True)
+                self._follow_up(aside=True)
                 return
+
+    def _tell_left(self) -> None:
+        """Tell what was left, for want of a thread say, and nothing that a writer is about to."""
+        if self._state.untold:
+            self._state.untold = False
+            self._tell(aside=True)
 
     # Called by receivers.py and testing.py
 
@@ -834,8 +870,10 @@ class ConfigManager:
         if self._state.changes:
             if aside or orm_refuses() or self._transaction() is not None:
                 # Not in a coroutine, nor inside a transaction that is none of theirs.
-                with suppress(RuntimeError):  # no new thread at exit: whoever comes next tells
+                try:
                     run_in_thread(self._tell_all)
+                except RuntimeError:  # no new thread to be had, as at exit
+                    self._state.untold = True
             else:
                 self._tell_all()
 
@@ -855,7 +893,7 @@ class ConfigManager:
                 self._send(*change)
         except BaseException:
             with state.lock:
-                state.telling = False
+                state.telling, state.untold = False, True
             raise
 
     def _next_change(self) -> tuple[Snapshot, Snapshot] | None:
@@ -962,7 +1000,7 @@ def watch_again() -> None:
     """
     for manager in list(_managers.values()):
         if manager._state.asked and manager._state.watch is None:
-            settings_read.send(manager._model())
+            manager._ask_for_watch()
 
 
 class Held:

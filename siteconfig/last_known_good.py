@@ -45,15 +45,18 @@ def path_of(model: type[ConfigModel]) -> Path | None:
     return path if label == model_label().lower() else path.with_name(f"{path.name}.{label}")
 
 
-def keep(model: type[ConfigModel], snapshot: Snapshot) -> None:
+def keep(model: type[ConfigModel], snapshot: Snapshot) -> bool:
     """Write what is now known to be good, unless the file says so already; never raises.
 
     A row that is missing, or that a field could not read, is not: the file stays as it is. A
     secret that no key opens is as good as any: the file has it as it is stored.
+
+    Returns:
+        Whether the file is as it should be, or none is kept; False: it could not be written.
     """
     path = path_of(model)
     if path is None or snapshot._source != "row" or {*snapshot._unreadable.values()} - {UNREADABLE}:
-        return
+        return True
     try:
         content = _dumped(model, snapshot)
         if _present(path) != content:
@@ -63,6 +66,8 @@ def keep(model: type[ConfigModel], snapshot: Snapshot) -> None:
         if path not in _complained:
             _complained.add(path)
             log.warning("The last known good settings cannot be written to %s: %s", path, error)
+        return False
+    return True
 
 
 def recall(model: type[ConfigModel]) -> Snapshot | None:

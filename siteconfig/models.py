@@ -212,9 +212,9 @@ class ConfigModel(SingletonModel):
         return last_known_good.recall(cls) or cls.default_snapshot()
 
     @classmethod
-    def keep(cls, snapshot: Snapshot) -> None:
-        """Note in the last-known-good file what has been read."""
-        last_known_good.keep(cls, snapshot)
+    def keep(cls, snapshot: Snapshot) -> bool:
+        """Note in the last-known-good file what has been read; False: it is to be tried again."""
+        return last_known_good.keep(cls, snapshot)
 
     @classmethod
     def pins(cls) -> dict[str, pins.Pin]:

@@ -15,7 +15,7 @@ bulk_write_starts = Signal()
 bulk_write_done = Signal()
 
 #: Internal: sent by a manager of which a reader has asked something, while nothing keeps it up to
-#: date. ``sender``: the config model.
+#: date. ``sender``: the config model. A receiver that returns False is to be asked again.
 settings_read = Signal()
 
 #: Internal: sent after a write of this process has been committed. ``sender``: the config model.

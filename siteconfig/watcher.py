@@ -338,16 +338,21 @@ class Subject:
         self._held: Snapshot | None = None
         self._check_at = inf
         self._check_backoff = Backoff()
+        self._keep_backoff = Backoff()
 
     def start_anew(self) -> None:
         """There is a new connection, and anything may have happened since the last one's end."""
         self._reader = None
 
     def due_at(self) -> float:
-        """When it asks for a look by itself."""
+        """When there is something to do for it, though nobody hints at it."""
         if self._backoff.failures:
-            return self._backoff.until
-        return self._check_at if self._reader is not None else -inf
+            return min(self._backoff.until, self.make_up_at())
+        return min(self._check_at, self.make_up_at()) if self._reader is not None else -inf
+
+    def make_up_at(self) -> float:
+        """When to try again what the disk has refused."""
+        return self._keep_backoff.until if self.manager._state.unkept else inf
 
     def is_due(self, *, is_hint: bool, may_have_changed: bool) -> bool:
         state = self.manager._state
@@ -400,6 +405,17 @@ class Subject:
             self._check_backoff.reset()
             self._checked, self._check_at = self._held, inf
 
+    def make_up(self) -> None:
+        """Do what could not be done when it was due; it asks no database."""
+        self.manager._tell_left()
+        state = self.manager._state
+        if state.unkept and self._keep_backoff.is_over():
+            self.manager._keep()
+            if state.unkept:
+                self._keep_backoff.failed()
+        if not state.unkept:
+            self._keep_backoff.reset()
+
     def is_current(self, now: float) -> bool:
         """Whether no look is due, nothing having been written."""
         if self._backoff.failures:
@@ -426,30 +442,41 @@ class Watcher:
         self._thread: Thread | None = None
         self._waker: Waker | None = None
         self._is_exit = self._has_complained = False
+        self._backoff = Backoff()  # of the attempts to start the thread
         self._inherited: list[tuple[dict[str, Link], Member]] = []
         # Held while the thread is at work, and while somebody forks.
         self._use = RLock()
         self._forker: int | None = None
 
-    def ensure(self, sender: type[ConfigModel], **kwargs: Any) -> None:
-        """Have the settings of the model ``sender`` kept up to date, if they are to be."""
+    def ensure(self, sender: type[ConfigModel], **kwargs: Any) -> bool:
+        """Have the settings of the model ``sender`` kept up to date, if they are to be.
+
+        Returns:
+            Whether that is done; False: ask again.
+        """
         if self._is_exit or not transports.in_use():
-            return
+            return True
         # Whoever comes while somebody is at it, a signal handler in the same thread even, goes on.
         if not self._lock.acquire(blocking=False):
-            return
+            return False
         try:
             if self._thread is not None and self._thread.is_alive() and self._waker is not None:
                 self._waker.wake()
+            elif not self._backoff.is_over():
+                return False
             elif transports.choose(router.db_for_write(sender)) is not None:
                 self._start()
+                self._backoff.reset()
         except Exception as error:  # noqa: BLE001 - a read of a setting never fails
             # There is no thread or no descriptor to be had, or no more: the interpreter ends.
+            self._backoff.failed()
             if not self._has_complained:
                 self._has_complained = True
                 log.warning("Changes by other processes are not noticed: %s", error)
+            return False
         finally:
             self._lock.release()
+        return True
 
     def _start(self) -> None:
         self.links, self.member, waker = {}, Member(), Waker()
@@ -531,8 +558,10 @@ def _run(
 ) -> None:
     complained_at = -inf
     try:
-        while not waker.is_end and transports.in_use():
+        while not waker.is_end:
             try:
+                if not transports.in_use():
+                    break
                 _round(links, member, waker, use)
             except BaseException:
                 # Nobody would start the thread again, so even what follows must not end it. It
@@ -557,6 +586,8 @@ def _round(
         _adopt(links, waker)
         for link in links.values():
             link.tend(member.size)
+            for subject in link.subjects.values():
+                subject.make_up()
         # Of a link that is down nothing is known to be current.
         managers = [
             manager for link in links.values() if link.connection for manager in link.subjects

@@ -564,6 +564,37 @@ MUTANTS = [
         FAILPOINTS,
     ),
     Mutant(
+        "an error of the question whether to go on ends the watcher",
+        "watcher",
+        "        while not waker.is_end:\n"
+        "            try:\n"
+        "                if not transports.in_use():\n"
+        "                    break\n",
+        "        while not waker.is_end and transports.in_use():\n            try:\n",
+        FAILPOINTS,
+    ),
+    Mutant(
+        "a watcher that could not be started is never started",
+        "config_manager",
+        "        if any(answer is False for _receiver, answer in answers):\n",
+        "        if not answers:\n",
+        ("test_transports",),
+    ),
+    Mutant(
+        "each slow read tries to start the watcher",
+        "watcher",
+        "            elif not self._backoff.is_over():\n                return False\n",
+        "",
+        ("test_transports",),
+    ),
+    Mutant(
+        "who comes while the watcher is started takes it for started",
+        "watcher",
+        "        if not self._lock.acquire(blocking=False):\n            return False\n",
+        "        if not self._lock.acquire(blocking=False):\n            return True\n",
+        ("test_transports",),
+    ),
+    Mutant(
         "others are told after the commit only",
         "transports/postgres",
         "    def announce_write(cls, label: str, using: str) -> None:",
@@ -673,9 +704,44 @@ MUTANTS = [
     Mutant(
         "receivers hold up the watcher",
         "config_manager",
-        "self._follow_up(snapshot, aside=True)",
-        "self._follow_up(snapshot)",
+        "self._follow_up(aside=True)",
+        "self._follow_up()",
         FAILPOINTS,
+    ),
+    Mutant(
+        "what no thread could be had for is told with the next change",
+        "watcher",
+        "        self.manager._tell_left()\n",
+        "        pass\n",
+        FAILPOINTS,
+    ),
+    Mutant(
+        "the watcher tells what a writer is about to",
+        "config_manager",
+        "        if self._state.untold:\n",
+        "        if self._state.changes and not self._state.telling:\n",
+        FAILPOINTS,
+    ),
+    Mutant(
+        "of two writes of the file that cross the later one stays",
+        "config_manager",
+        "                if state.committed is snapshot:\n",
+        "                if True:\n",
+        ("test_last_known_good",),
+    ),
+    Mutant(
+        "what a full disk has refused is kept with the next change",
+        "watcher",
+        "        return self._keep_backoff.until if self.manager._state.unkept else inf\n",
+        "        return inf\n",
+        ("test_last_known_good",),
+    ),
+    Mutant(
+        "a full disk is tried without a pause",
+        "watcher",
+        "                self._keep_backoff.failed()\n",
+        "                pass\n",
+        ("test_last_known_good",),
     ),
     Mutant(
         "a child does not watch",

@@ -664,6 +664,52 @@ class TestReceivers:
             arrives(46)
         wait_until(lambda: not config._state.telling)
 
+    @through(ON_SQLITE)
+    def test_no_thread_to_be_told_in(
+        self,
+        elsewhere: Elsewhere,
+        link: Link,
+        changes: Changes,
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        """They are told by the watcher's next round: the next change may be a year away."""
+        refused = list[str]()
+
+        def refuse(*args: Any) -> None:
+            refused.append("here")
+            raise RuntimeError("can't start new thread")
+
+        with monkeypatch.context() as context:
+            context.setattr("siteconfig.config_manager.run_in_thread", refuse)
+            elsewhere.write(45)
+            arrives_by_a_poll(link, 45)
+            wait_until(lambda: refused)
+            assert changes == []
+        assert link.watch.wake
+        link.watch.wake()
+        wait_until(lambda: changes.timeouts == [(30, 45)])
+
+    @through(ON_SQLITE)
+    def test_what_a_writer_is_about_to_tell(self, elsewhere: Elsewhere, link: Link) -> None:
+        """Is left to it: when its write returns, they have run, in its thread."""
+        told = list[str]()
+
+        def let_the_watcher_pass() -> None:
+            with around(watcher_module, "_round") as rounds:
+
+                def has_passed() -> bool:
+                    watcher.ensure(SiteConfiguration)  # wakes it
+                    return len(rounds) > 1
+
+                wait_until(has_passed)
+
+        with (
+            receiving(lambda **kwargs: told.append(current_thread().name)),
+            around(ConfigManager, "_tell", before=let_the_watcher_pass),
+        ):
+            config.set_setting("timeout", 45)
+            assert told == [current_thread().name]
+
 
 class TestAnnounce:
     """What a commit of this process says to others, and when."""
@@ -1182,6 +1228,32 @@ class TestOutage:
         with around(watcher_module, "_adopt", before=fail):
             elsewhere.commit(45)
             arrives(45)
+        assert "goes on" in caplog.text
+
+    @through(ON_SQLITE)
+    def test_an_error_of_the_question_whether_to_go_on(
+        self,
+        elsewhere: Elsewhere,
+        link: Link,
+        monkeypatch: pytest.MonkeyPatch,
+        caplog: pytest.LogCaptureFixture,
+    ) -> None:
+        """As where there is no memory left: the same thread goes on."""
+        thread, in_use, failed = watcher._thread, transports.in_use, list[str]()
+
+        def fail_once() -> bool:
+            if current_thread() is thread and not failed:
+                failed.append("here")
+                raise MemoryError
+            return in_use()
+
+        monkeypatch.setattr(transports, "in_use", fail_once)
+        assert link.watch.wake
+        link.watch.wake()
+        wait_until(lambda: failed)
+        elsewhere.write(45)
+        arrives_by_a_poll(link, 45)
+        assert watcher._thread is thread
         assert "goes on" in caplog.text
 
     def test_wakes_are_not_kept(self) -> None:

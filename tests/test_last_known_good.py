@@ -6,19 +6,25 @@ import json
 import logging
 import os
 import stat
+from contextlib import contextmanager
 from decimal import Decimal
+from errno import ENOSPC
+from math import inf
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from django.core.management import call_command
 from django.db import OperationalError, connection
 
-from siteconfig import ConfigManager, config
+from siteconfig import ConfigManager, config, last_known_good
+from siteconfig.backoff import FIRST
 from siteconfig.models import ConfigModel, SiteConfiguration
-from tests.concurrency import in_thread
+from siteconfig.watcher import Subject
+from tests.concurrency import PATIENCE, Failpoint, Started, in_thread, wait_until
 from tests.testapp.models import ShopConfig
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
     from tests.concurrency import Changes
@@ -158,6 +164,109 @@ class TestKeeping:
         config.reset()
         assert (config.timeout, config.retry_count) == (45, 5)
         assert config.explain("timeout").source == "last known good"
+
+
+@contextmanager
+def full_disk() -> Iterator[list[Path]]:
+    """Meanwhile no file can be written; gives the attempts at it."""
+    attempts: list[Path] = []
+
+    def write(path: Path, content: str) -> None:
+        attempts.append(path)
+        raise OSError(ENOSPC, "No space left on device")
+
+    with pytest.MonkeyPatch.context() as context:
+        context.setattr(last_known_good, "_write", write)
+        yield attempts
+
+
+def timeout_in(file: Path) -> int:
+    """What the file says."""
+    (entry,) = json.loads(file.read_text())
+    timeout: int = entry["fields"]["timeout"]
+    return timeout
+
+
+def is_unkept() -> bool:
+    """Whether the file is to be written again."""
+    return config._state.unkept
+
+
+@pytest.mark.django_db(transaction=True)
+class TestKeepingUp:
+    """The file comes to say what is held, whatever goes wrong or crosses on the way."""
+
+    def test_two_writes_that_cross(self, file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        """The one that is stopped on its way sees at its end that there is something newer."""
+        pause, write = Failpoint(), last_known_good._write
+
+        def stopped_write(path: Path, content: str) -> None:
+            if '"timeout": 45' in content:
+                pause()
+            write(path, content)
+
+        monkeypatch.setattr(last_known_good, "_write", stopped_write)
+        writer = Started(lambda: config.set_setting("timeout", 45))
+        assert pause.reached.wait(PATIENCE)
+        config.set_setting("timeout", 46)
+        assert timeout_in(file) == 46
+        pause.released.set()
+        writer.result()
+        assert (config.timeout, timeout_in(file)) == (46, 46)
+
+    def test_a_write_that_failed_is_made_up_for(
+        self, file: Path, settings: Any, siteconfig_watcher: None
+    ) -> None:
+        """By the watcher, though nothing changes, and it has nothing else to do than to poll."""
+        settings.SITECONFIG = {"LAST_KNOWN_GOOD": file, "FLEET": False}
+        assert config.timeout == 30
+        wait_until(lambda: config.status().transport != "none")
+        with full_disk() as attempts:
+            config.set_setting("timeout", 45)
+            # By the writer, by the watcher that it wakes, and by the watcher after a pause.
+            wait_until(lambda: len(attempts) > 2)
+            assert timeout_in(file) == 30
+        wait_until(lambda: timeout_in(file) == 45)
+
+    def test_it_is_tried_again_after_pauses(
+        self, file: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """That grow, and begin anew after a success, whoever has it."""
+        clock = [1000.0]
+        monkeypatch.setattr("siteconfig.backoff.monotonic", lambda: clock[0])
+        monkeypatch.setattr("random.uniform", lambda least, most: most)
+        subject = Subject(config)
+        with full_disk() as attempts:
+            config.set_setting("timeout", 45)
+            for pause in (FIRST, 2 * FIRST):
+                made = len(attempts)
+                subject.make_up()
+                subject.make_up()  # too early: it does nothing
+                assert len(attempts) == made + 1
+                assert subject.make_up_at() == pytest.approx(clock[0] + pause)
+                clock[0] = subject.make_up_at()
+        config.reload()
+        assert timeout_in(file) == 45
+        subject.make_up()
+        assert subject.make_up_at() == inf
+        with full_disk():
+            config.set_setting("timeout", 46)
+            assert subject.make_up_at() == -inf
+
+    def test_nothing_is_left_to_make_up_for(self, file: Path, settings: Any) -> None:
+        """Where none is kept, or what is held is not to be; or everything is forgotten."""
+        with full_disk():
+            config.set_setting("timeout", 45)
+            assert is_unkept()
+            SiteConfiguration.objects.all().delete()
+            assert not is_unkept()
+            config.set_setting("timeout", 46)
+            assert is_unkept()
+            config.reset()
+            assert not is_unkept()
+            settings.SITECONFIG = {}
+            config.set_setting("timeout", 47)
+            assert not is_unkept()
 
 
 @pytest.mark.django_db(transaction=True)

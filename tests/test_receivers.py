@@ -14,7 +14,7 @@ from siteconfig import ConfigManager, config
 from siteconfig.models import SiteConfiguration
 from siteconfig.receivers import after_write, connect
 from siteconfig.signals import config_changed
-from tests.concurrency import PATIENCE, Changes, Started, in_thread
+from tests.concurrency import PATIENCE, Changes, Started, in_thread, wait_until
 from tests.test_transactions import RollBackError, every_write, set_timeout, update_timeout
 from tests.testapp.models import Note, ShopConfig
 
@@ -158,6 +158,21 @@ class TestReceiversMayDoAnything:
             set_timeout(45)
         set_timeout(46)
         assert changes.timeouts[-1] == (45, 46)
+
+    def test_be_interrupted_with_more_to_come(self, changes: Changes) -> None:
+        """What was queued behind it is told by the watcher, which asks for what is left."""
+
+        def receive(new: Any, **told: Any) -> None:
+            if new.timeout == 45:
+                set_timeout(46)
+                raise KeyboardInterrupt
+
+        with receiving(receive), pytest.raises(KeyboardInterrupt):
+            config._state.told = config.snapshot()
+            set_timeout(45)
+        config._tell_left()
+        wait_until(lambda: changes.timeouts[-1:] == [(45, 46)])
+        wait_until(lambda: not config._state.telling)
 
     def test_be_slow(self) -> None:
         """Meanwhile others read and write without waiting, and theirs is told afterwards."""

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import sys
+from math import inf
 from types import SimpleNamespace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from django.core import mail
 from django.core.checks import run_checks
 from django.db import connections
-from django.test.utils import _TestState
+from django.test.utils import CaptureQueriesContext, _TestState
 
 from siteconfig import checks, config, transports
 from siteconfig.backoff import FIRST, LONGEST, Backoff
@@ -20,6 +21,9 @@ from siteconfig.transports.postgres import Postgres
 from siteconfig.transports.redis import Redis
 from siteconfig.watcher import Link, watcher
 from tests.concurrency import in_thread, wait_until
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 
 @pytest.fixture
@@ -189,21 +193,78 @@ class TestUse:
 
 
 class TestFaultsOfTheStart:
-    @pytest.mark.django_db(transaction=True)
-    def test_a_thread_that_cannot_be_started_is_no_readers_trouble(
-        self, siteconfig_watcher: None, monkeypatch: pytest.MonkeyPatch, caplog: Any
-    ) -> None:
-        """As where there are no descriptors left; it is said once."""
+    @pytest.fixture
+    def backoff(self, monkeypatch: pytest.MonkeyPatch) -> Backoff:
+        """The watcher's, of which the test tells when a pause is over."""
+        one = Backoff()
+        monkeypatch.setattr(watcher, "_backoff", one)
+        monkeypatch.setattr(watcher, "_has_complained", False)
+        return one
+
+    @pytest.fixture
+    def attempts(self, backoff: Backoff) -> Iterator[list[str]]:
+        """No thread can be started, as where there are no descriptors left: the attempts at it."""
+        made = list[str]()
 
         def fail(*args: Any) -> None:
+            made.append("here")
             raise OSError("Too many open files")
 
-        monkeypatch.setattr("siteconfig.watcher.Waker", fail)
-        monkeypatch.setattr(watcher, "_has_complained", False)
-        for _ in range(3):
-            config.reset()
-            assert config.timeout == 30
+        with pytest.MonkeyPatch.context() as context:
+            context.setattr("siteconfig.watcher.Waker", fail)
+            yield made
+
+    @pytest.mark.django_db(transaction=True)
+    def test_a_thread_that_cannot_be_started_is_no_readers_trouble(
+        self, siteconfig_watcher: None, attempts: list[str], backoff: Backoff, caplog: Any
+    ) -> None:
+        """It is said once, and tried again after a pause; reads are right, and make no query."""
+        assert config.timeout == 30
+        assert (len(attempts), backoff.failures) == (1, 1)
+        with CaptureQueriesContext(connections["default"]) as queries:
+            for number in range(3):
+                backoff.until = inf
+                assert (config.timeout, len(attempts)) == (30, number + 1)
+                backoff.until = -inf
+                assert (config.timeout, len(attempts)) == (30, number + 2)
+        assert len(queries) == 0
+        config.set_setting("timeout", 45)
+        assert (config.timeout, config.get_setting("timeout")) == (45, 45)
         assert [record.levelname for record in caplog.records] == ["WARNING"]
+
+    @pytest.mark.django_db(transaction=True)
+    def test_the_next_read_starts_it_when_it_can_be_started(
+        self, siteconfig_watcher: None, backoff: Backoff, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """And all is as if it had been at once."""
+        with monkeypatch.context() as context:
+            context.setattr("siteconfig.watcher.Waker", None)
+            assert config.timeout == 30
+        backoff.until = -inf
+        assert config.timeout == 30
+        wait_until(lambda: config.status().transport != "none")
+        assert backoff.failures == 0
+        _ = config.timeout
+        assert "timeout" in vars(config)
+
+    @pytest.mark.django_db(transaction=True)
+    def test_who_comes_while_it_is_started_asks_again(
+        self, siteconfig_watcher: None, backoff: Backoff
+    ) -> None:
+        """For the start may fail."""
+        with vars(watcher)["_lock"]:
+            assert config.timeout == 30
+        assert vars(watcher)["_thread"] is None
+        assert config.timeout == 30
+        wait_until(lambda: config.status().transport != "none")
+
+    @pytest.mark.django_db(transaction=True)
+    def test_what_was_read_before_asks_again_as_well(self, attempts: list[str]) -> None:
+        """Though nobody reads when run_watcher() has it watched."""
+        assert config.timeout == 30
+        assert "timeout" in vars(config)
+        with run_watcher():
+            assert (len(attempts), "timeout" in vars(config)) == (1, False)
 
     def test_a_way_past_the_pooler_is_for_the_default_models_database(
         self, settings: Any, monkeypatch: pytest.MonkeyPatch
