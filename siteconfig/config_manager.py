@@ -29,8 +29,8 @@ from typing import TYPE_CHECKING, Any, ClassVar, NoReturn, Protocol, cast, final
 
 from asgiref.sync import sync_to_async
 from django.core.exceptions import ImproperlyConfigured
-from django.db import DataError, InterfaceError, connections, router
 from django.db import Error as DatabaseError
+from django.db import InterfaceError, connections, router
 
 from siteconfig import conf
 from siteconfig.connections import (
@@ -47,6 +47,7 @@ from siteconfig.connections import (
     run_in_thread,
 )
 from siteconfig.exceptions import UnknownSettingError
+from siteconfig.row import is_about_a_value
 from siteconfig.secret import UNREADABLE
 from siteconfig.signals import config_changed, settings_read, write_committed
 from siteconfig.snapshot import HOW_TO_SET, Snapshot, by_name, freeze, same
@@ -589,7 +590,7 @@ class ConfigManager:
         """
         state = self._state
         # What a driver says of a value it cannot read shows the value.
-        said = "" if isinstance(error, DataError) else f": {error}"
+        said = "" if is_about_a_value(error) else f": {error}"
         text = f"{type(error).__name__}{said}".strip()
         now = monotonic()
         with state.lock:

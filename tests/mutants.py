@@ -314,9 +314,27 @@ MUTANTS = [
     Mutant(
         "one value that the driver cannot read fails the row",
         "row",
-        "        except DataError:\n            self._texts",
-        "        except KeyboardInterrupt:\n            self._texts",
+        "isinstance(error, DataError | ValueError)",
+        "False",
         FAILPOINTS,
+    ),
+    Mutant(
+        "one text that is not UTF-8 fails the row",
+        "row",
+        ' or "Could not decode to UTF-8" in str(error)',
+        "",
+    ),
+    Mutant(
+        "what a driver says of a value is shown",
+        "config_manager",
+        'said = "" if is_about_a_value(error) else f": {error}"',
+        'said = f": {error}"',
+    ),
+    Mutant(
+        "a column is asked for as a text that is none",
+        "row",
+        '"blob" if connection.vendor == "sqlite" else "text"',
+        '"text"',
     ),
     Mutant(
         "a child writes through its parent's descriptor",

@@ -27,6 +27,7 @@ from tests.concurrency import (
     in_child,
     in_thread,
 )
+from tests.keys import NOT_UTF8
 from tests.testapp.models import Note, ShopConfig
 
 if TYPE_CHECKING:
@@ -338,17 +339,26 @@ class TestG8NeverFails:
         assert len(no_database) == 2
         assert len(caplog.records) == 1
 
+    @pytest.mark.parametrize(
+        "error",
+        [
+            DataError("timestamp too large: 'canary'"),
+            OperationalError("Could not decode to UTF-8 column 'api_key' with text 'canary'"),
+            ValueError("could not convert string to float: 'canary'"),
+        ],
+        ids=lambda error: type(error).__name__,
+    )
     def test_what_cannot_be_read_is_not_quoted(
-        self, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+        self, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, error: Exception
     ) -> None:
         """A driver's text shows the value, which may be a secret."""
 
         def read(*args: Any) -> None:
-            raise DataError("timestamp too large: 'canary'")
+            raise error
 
         monkeypatch.setattr(ConfigModel, "read", read)
         assert config.timeout == 30
-        assert config.status().last_error == "DataError"
+        assert config.status().last_error == type(error).__name__
         assert "canary" not in caplog.text
 
     @pytest.mark.django_db(transaction=True)
@@ -575,6 +585,9 @@ class TestG15OneBadValue:
             ("timeout", "'abc'", 30),
             ("extra", "'[1]'", {}),
             ("site_name", "x'ff00'", "My site"),
+            ("site_name", NOT_UTF8, "My site"),
+            ("api_key", NOT_UTF8, ""),
+            ("timeout", NOT_UTF8, 30),
         ],
     )
     def test_a_bad_value_spoils_itself_only(self, column: str, stored: str, default: Any) -> None:
@@ -633,6 +646,21 @@ class TestG15Reports:
         assert len(caplog.records) == 1
         assert "timeout" in caplog.text
         assert "abc" not in caplog.text
+
+    @pytest.mark.parametrize("column", ["site_name", "api_key"])
+    def test_a_text_that_is_not_utf8_is_shown_nowhere(
+        self, column: str, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        """As the driver's error would. The last known value stays, and the others are read."""
+        config.set_setting(column, "known")
+        raw_sql(f"UPDATE {ROW} SET {column} = {NOT_UTF8}, timeout = 45")
+        with caplog.at_level(logging.DEBUG, logger="siteconfig"):
+            config.reload()
+        assert (config.timeout, config.settings[column]) == (45, "known")
+        status = config.status()
+        assert (status.unreadable, status.last_error) == ((column,), None)
+        assert column in caplog.text
+        assert "canary" not in f"{caplog.text} {status} {config.snapshot()!r}"
 
     def test_explain_tells_where_the_value_is_from(self) -> None:
         """And goes on telling it at later loads."""
