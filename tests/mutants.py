@@ -130,6 +130,22 @@ MUTANTS = [
         "",
     ),
     Mutant(
+        "what a signal handler has put into force is replaced by what is older",
+        "config_manager",
+        "        while turn != state.settled:\n",
+        "        while turn is None:\n",
+        ("test_config_manager",),
+    ),
+    Mutant(
+        "a signal handler may publish in the middle of a publication",
+        "config_manager",
+        "            loaded_at, seen_at = datetime.now(UTC), monotonic()\n"
+        "            if state.generation != generation:\n                return False\n",
+        "            if state.generation != generation:\n                return False\n"
+        "            loaded_at, seen_at = datetime.now(UTC), monotonic()\n",
+        ("test_config_manager",),
+    ),
+    Mutant(
         "locks stay locked in a child",
         "config_manager",
         "        state.lock, state.reading = RLock(), local()\n",

@@ -6,6 +6,8 @@ import copy
 import logging
 import pickle
 import threading
+from contextlib import ExitStack
+from datetime import datetime
 from threading import Barrier, Event
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +20,8 @@ import siteconfig
 from siteconfig import ConfigManager, Logger, config, config_manager
 from siteconfig.exceptions import UnknownSettingError
 from siteconfig.models import ConfigModel, SiteConfiguration
+from siteconfig.snapshot import Snapshot
+from siteconfig.testing import override_config
 from tests.concurrency import (
     PATIENCE,
     Changes,
@@ -516,6 +520,59 @@ class TestG8NeverFails:
         with after_each_read(announce):
             assert config.timeout == 30
         assert not fast()
+
+
+@pytest.mark.django_db(transaction=True)
+class TestSignalHandlers:
+    """Of the operating system: they run in the main thread, in the middle of anything."""
+
+    def reload(self, stack: ExitStack) -> None:
+        raw_sql(f"UPDATE {ROW} SET timeout = 99")
+        config.reload()
+
+    def override(self, stack: ExitStack) -> None:
+        stack.enter_context(override_config(timeout=99))
+
+    @pytest.mark.parametrize("handler", ["reload", "override"])
+    def test_one_that_changes_what_readers_see_while_that_is_put_into_force(
+        self, monkeypatch: pytest.MonkeyPatch, handler: str
+    ) -> None:
+        """What it has changed is newer, and stays."""
+        replaced, calls = Snapshot.replaced, [getattr(self, handler)]
+        _ = config.timeout
+        with ExitStack() as stack:
+
+            def interrupted(snapshot: Snapshot, values: Any) -> Snapshot:
+                if snapshot.timeout == 41 and calls:
+                    calls.pop()(stack)
+                return replaced(snapshot, values)
+
+            stack.enter_context(override_config(retry_count=9))
+            monkeypatch.setattr(Snapshot, "replaced", interrupted)
+            config.set_setting("timeout", 41)
+            assert not calls
+            assert [config.timeout, config.get_setting("timeout")] == [99, 99]
+            assert config.snapshot().timeout == 99
+
+    def test_one_that_reads_anew_while_what_was_read_is_published(
+        self, monkeypatch: pytest.MonkeyPatch, changes: Changes
+    ) -> None:
+        """What it has read is newer: it stays, and is what receivers are told last."""
+        calls = [self.reload]
+
+        class Clock:
+            @staticmethod
+            def now(zone: Any) -> datetime:
+                if calls:
+                    calls.pop()(ExitStack())
+                return datetime.now(zone)
+
+        _ = config.timeout
+        monkeypatch.setattr(config_manager, "datetime", Clock)
+        config.set_setting("timeout", 41)
+        assert not calls
+        assert config.timeout == 99
+        assert changes.timeouts[-1][1] == 99
 
 
 class TestForks:
