@@ -146,6 +146,13 @@ MUTANTS = [
         ("test_config_manager",),
     ),
     Mutant(
+        "a fork inside another leaves the watcher locked",
+        "watcher",
+        "            self._forkers.pop()\n",
+        "            self._forkers.clear()\n",
+        ("test_config_manager",),
+    ),
+    Mutant(
         "locks stay locked in a child",
         "config_manager",
         "        state.lock, state.reading = RLock(), local()\n",

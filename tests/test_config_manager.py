@@ -8,6 +8,7 @@ import pickle
 import threading
 from contextlib import ExitStack
 from datetime import datetime
+from functools import partial
 from threading import Barrier, Event
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +23,7 @@ from siteconfig.exceptions import UnknownSettingError
 from siteconfig.models import ConfigModel, SiteConfiguration
 from siteconfig.snapshot import Snapshot
 from siteconfig.testing import override_config
+from siteconfig.watcher import Watcher
 from tests.concurrency import (
     PATIENCE,
     Changes,
@@ -591,6 +593,20 @@ class TestForks:
         release.set()
         holder.result()
         assert status == 0
+
+    def test_one_inside_another_leaves_nothing_locked(self) -> None:
+        """As a signal handler may fork. The watcher halts until the outer one has ended."""
+        one = Watcher()
+
+        def can_work() -> bool:
+            return bool(in_thread(partial(one._use.acquire, blocking=False)))
+
+        one.before_fork()
+        one.before_fork()
+        one.after_fork_in_parent()
+        assert not can_work()
+        one.after_fork_in_parent()
+        assert can_work()
 
 
 def failing_read(*args: Any) -> None:
