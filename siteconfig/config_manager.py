@@ -488,7 +488,9 @@ class ConfigManager:
                 others.wait(deadline - monotonic())
                 continue
             try:
-                snapshot = self._read(transaction)
+                # Marked: a signal handler that reads would wait for this thread, its own.
+                with self._reading():
+                    snapshot = self._read(transaction)
                 published = self._publish(snapshot, generation)
             except Exception as error:  # noqa: BLE001 - a read of a setting never fails
                 if transaction is not None:

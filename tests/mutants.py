@@ -146,6 +146,13 @@ MUTANTS = [
         ("test_config_manager",),
     ),
     Mutant(
+        "a signal handler waits for the read of its own thread",
+        "config_manager",
+        "with self._reading():\n                    snapshot = self._read(transaction)\n",
+        "if True:\n                    snapshot = self._read(transaction)\n",
+        ("test_config_manager",),
+    ),
+    Mutant(
         "a fork inside another leaves the watcher locked",
         "watcher",
         "            self._forkers.pop()\n",

@@ -19,6 +19,7 @@ from django.test import override_settings
 
 import siteconfig
 from siteconfig import ConfigManager, Logger, config, config_manager
+from siteconfig.connections import is_ours
 from siteconfig.exceptions import UnknownSettingError
 from siteconfig.models import ConfigModel, SiteConfiguration
 from siteconfig.snapshot import Snapshot
@@ -575,6 +576,29 @@ class TestSignalHandlers:
         assert not calls
         assert config.timeout == 99
         assert changes.timeouts[-1][1] == 99
+
+    def test_one_that_reads_while_its_thread_reads(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """It is given what was known before, and does not wait for its own thread."""
+        seen: list[int] = []
+        waits: list[float | None] = []
+
+        class Noted(Event):
+            def wait(self, timeout: float | None = None) -> bool:
+                waits.append(timeout)
+                return super().wait(timeout)
+
+        def interrupted(one: Any) -> bool:
+            if not seen:
+                seen.append(0)
+                seen[:] = [config.timeout]
+            return is_ours(one)
+
+        _ = config.timeout
+        raw_sql(f"UPDATE {ROW} SET timeout = 45")
+        monkeypatch.setattr(config_manager, "Event", Noted)
+        monkeypatch.setattr(config_manager, "is_ours", interrupted)
+        assert config.reload().timeout == 45
+        assert (seen, waits) == ([30], [])
 
 
 class TestForks:
