@@ -29,8 +29,8 @@ from typing import TYPE_CHECKING, Any, ClassVar, NoReturn, Protocol, cast, final
 
 from asgiref.sync import sync_to_async
 from django.core.exceptions import ImproperlyConfigured
-from django.db import DataError, InterfaceError, connections, router
 from django.db import Error as DatabaseError
+from django.db import InterfaceError, connections, router
 
 from siteconfig import conf
 from siteconfig.connections import (
@@ -47,6 +47,7 @@ from siteconfig.connections import (
     run_in_thread,
 )
 from siteconfig.exceptions import UnknownSettingError
+from siteconfig.row import is_about_a_value
 from siteconfig.secret import UNREADABLE
 from siteconfig.signals import config_changed, settings_read, write_committed
 from siteconfig.snapshot import HOW_TO_SET, Snapshot, by_name, freeze, same
@@ -163,6 +164,8 @@ class _State:
     generation: int = 0
     """Moves with every announced change and every publication: what a reader read before the
     move may be older than what is held, and is not published."""
+    settled: int = 0
+    """How often ``_settle`` has put into force what this says."""
     pending: list[PendingWrite] = field(default_factory=list)
     overrides: tuple[Mapping[str, Any], ...] = ()
     pins: Mapping[str, Pin] | None = None
@@ -500,7 +503,9 @@ class ConfigManager:
                 others.wait(deadline - monotonic())
                 continue
             try:
-                snapshot = self._read(transaction)
+                # Marked: a signal handler that reads would wait for this thread, its own.
+                with self._reading():
+                    snapshot = self._read(transaction)
                 published = self._publish(snapshot, generation)
             except Exception as error:  # noqa: BLE001 - a read of a setting never fails
                 if transaction is not None:
@@ -604,7 +609,7 @@ class ConfigManager:
         """
         state = self._state
         # What a driver says of a value it cannot read shows the value.
-        said = "" if isinstance(error, DataError) else f": {error}"
+        said = "" if is_about_a_value(error) else f": {error}"
         text = f"{type(error).__name__}{said}".strip()
         now = monotonic()
         with state.lock:
@@ -655,7 +660,18 @@ class ConfigManager:
             self._announce()
 
     def _settle(self) -> None:
-        """Put into ``__dict__`` what every reader is to see the same. Under the lock."""
+        """Put into ``__dict__`` what every reader is to see the same. Under the lock.
+
+        Anew, if a signal handler has done so in the middle of it: what that has put there is
+        newer, and may have been replaced by what was looked up before.
+        """
+        state = self._state
+        turn = None
+        while turn != state.settled:
+            turn = state.settled = state.settled + 1
+            self._settle_once()
+
+    def _settle_once(self) -> None:
         state = self._state
         overridden = self._overridden()
         fields = self._model().setting_fields() if overridden else {}
@@ -676,16 +692,19 @@ class ConfigManager:
         """Hold ``snapshot`` for all readers, unless something has changed since ``generation``."""
         state = self._state
         with state.lock:
+            loaded_at, seen_at = datetime.now(UTC), monotonic()
             if state.generation != generation:
                 return False
+            # Until the change is in its queue nothing is called: so no signal handler, which may
+            # publish what is newer, comes in between.
             recovered, state.complaining = state.complaining, False
             state.generation += 1
             state.committed, state.fresh = snapshot, True
-            state.loaded_at, state.seen_at = datetime.now(UTC), monotonic()
+            state.loaded_at, state.seen_at = loaded_at, seen_at
             state.error, state.retry_at = None, 0.0
-            if state.told is not None:
-                state.changes.append((state.told, snapshot))
-            state.told = snapshot
+            told, state.told = state.told, snapshot
+            if told is not None:
+                state.changes.append((told, snapshot))
             self._settle()
         if recovered:
             log.info("The settings %s can be read again.", self._label())

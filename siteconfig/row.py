@@ -23,9 +23,18 @@ if TYPE_CHECKING:
 
 
 class Undecoded(str):
-    """What is stored, as the database writes it: the driver cannot make a value of it."""
+    """What is stored, as the database writes it or in hex: the driver makes no value of it."""
 
     __slots__ = ()
+
+
+def is_about_a_value(error: BaseException) -> bool:
+    """Whether a driver could not make a value of what is stored: its text may show that.
+
+    On SQLite that is an OperationalError, as a lock is, of a text that is not UTF-8; and of what
+    Django itself makes values for the driver, such as dates, a ValueError.
+    """
+    return isinstance(error, DataError | ValueError) or "Could not decode to UTF-8" in str(error)
 
 
 class RowReader:
@@ -51,15 +60,18 @@ class RowReader:
         self._names = [sql for _expression, (sql, _params), _alias in compiler.select]
         self._columns: list[Any] = [expression for expression, _sql, _alias in compiler.select]
         self._converters = compiler.get_converters(self._columns)
-        # The columns that are asked for as texts, and what there was at the last look that did.
+        # SQLite's driver does not take every text that is stored for one.
+        self._readable_type = "blob" if connection.vendor == "sqlite" else "text"
+        # The columns that are asked for as such, and what there was at the last look that did.
         self._texts: list[int] = []
         self._then: Stored = None
 
     def stored(self) -> Stored:
         """The row as the database gives it; None if there is none.
 
-        A value that the driver cannot read, as psycopg an infinite date, is an ``Undecoded``. It
-        is asked for as such, and not as a value again, until the row changes.
+        A value that the driver cannot read, as psycopg an infinite date and sqlite3 a text that is
+        not UTF-8, is an ``Undecoded``. It is asked for as such, and not as a value again, until the
+        row changes.
 
         Raises:
             django.db.Error: the database, the table or a column is not there.
@@ -69,10 +81,14 @@ class RowReader:
                 return now
             self._texts = []
             return self._fetch(self._sql)
-        except DataError:
-            self._texts = [n for n in range(len(self._names)) if not self._is_decodable(n)]
-            self._then = self._fetch(self._as_texts())
-            return self._then
+        except Exception as error:
+            if not is_about_a_value(error):
+                raise
+        # Out of the handler: of an error in the following this one would else be the context,
+        # which tracebacks show.
+        self._texts = [n for n in range(len(self._names)) if not self._is_decodable(n)]
+        self._then = self._fetch(self._as_texts())
+        return self._then
 
     def _fetch(self, sql: str) -> Stored:
         if self._cursor is None:
@@ -84,13 +100,14 @@ class RowReader:
             return None
         row = [freeze(value) for value in rows[0]]
         for n in self._texts:
-            row[n] = None if row[n] is None else Undecoded(row[n])
+            given = row[n].hex() if isinstance(row[n], bytes) else row[n]
+            row[n] = None if given is None else Undecoded(given)
         return tuple(row)
 
     def _as_texts(self) -> str:
         """The query that asks for the columns ``_texts`` as such; the whole row at one moment."""
         return self._select(
-            f"CAST({name} AS text)" if n in self._texts else name
+            f"CAST({name} AS {self._readable_type})" if n in self._texts else name
             for n, name in enumerate(self._names)
         )
 
@@ -99,7 +116,9 @@ class RowReader:
             with self.connection.cursor() as cursor:
                 cursor.execute(self._select([self._names[n]]), self._params)
                 cursor.fetchall()
-        except DataError:
+        except Exception as error:
+            if not is_about_a_value(error):
+                raise
             return False
         return True
 

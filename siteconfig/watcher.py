@@ -446,7 +446,8 @@ class Watcher:
         self._inherited: list[tuple[dict[str, Link], Member]] = []
         # Held while the thread is at work, and while somebody forks.
         self._use = RLock()
-        self._forker: int | None = None
+        # Who forks and holds it: more than once if a signal handler forks in the middle of a fork.
+        self._forkers: list[int] = []
 
     def ensure(self, sender: type[ConfigModel], **kwargs: Any) -> bool:
         """Have the settings of the model ``sender`` kept up to date, if they are to be.
@@ -513,22 +514,22 @@ class Watcher:
         its locks on the file, which the system has given to no child.
         """
         if self._use.acquire(timeout=FORK_PATIENCE):
-            self._forker = get_ident()
+            self._forkers.append(get_ident())
             for link in list(self.links.values()):
                 if link.is_sqlite:
                     link.pause()
             self.member.before_fork()
 
     def after_fork_in_parent(self) -> None:
-        if self._forker == get_ident():
-            self._forker = None
+        if self._forkers[-1:] == [get_ident()]:
+            self._forkers.pop()
             self._use.release()
             if self._waker is not None:
                 self._waker.wake()
 
     def after_fork(self) -> None:
         """In a child process, which has no such thread, and no right to its connections."""
-        self._lock, self._use, self._forker = Lock(), RLock(), None
+        self._lock, self._use, self._forkers = Lock(), RLock(), []
         if self._waker is not None:
             self._waker.close()
         self._thread = self._waker = None

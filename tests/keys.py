@@ -15,6 +15,9 @@ THIRD_KEY = "dGhlLXRoaXJkLWtleS10aGUtdGhpcmQta2V5LXRoZS0="
 
 TABLE = SiteConfiguration._meta.db_table
 
+#: A text in SQL that SQLite stores, and of which sqlite3 makes no text of Python.
+NOT_UTF8 = "CAST(x'63616e617279ff' AS TEXT)"
+
 
 def sealed(plain: str, key: str = SECRETS_KEY) -> str:
     """``plain`` as a token of Fernet."""

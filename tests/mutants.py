@@ -130,6 +130,36 @@ MUTANTS = [
         "",
     ),
     Mutant(
+        "what a signal handler has put into force is replaced by what is older",
+        "config_manager",
+        "        while turn != state.settled:\n",
+        "        while turn is None:\n",
+        ("test_config_manager",),
+    ),
+    Mutant(
+        "a signal handler may publish in the middle of a publication",
+        "config_manager",
+        "            loaded_at, seen_at = datetime.now(UTC), monotonic()\n"
+        "            if state.generation != generation:\n                return False\n",
+        "            if state.generation != generation:\n                return False\n"
+        "            loaded_at, seen_at = datetime.now(UTC), monotonic()\n",
+        ("test_config_manager",),
+    ),
+    Mutant(
+        "a signal handler waits for the read of its own thread",
+        "config_manager",
+        "with self._reading():\n                    snapshot = self._read(transaction)\n",
+        "if True:\n                    snapshot = self._read(transaction)\n",
+        ("test_config_manager",),
+    ),
+    Mutant(
+        "a fork inside another leaves the watcher locked",
+        "watcher",
+        "            self._forkers.pop()\n",
+        "            self._forkers.clear()\n",
+        ("test_config_manager",),
+    ),
+    Mutant(
         "locks stay locked in a child",
         "config_manager",
         "        state.lock, state.reading = RLock(), local()\n",
@@ -314,9 +344,27 @@ MUTANTS = [
     Mutant(
         "one value that the driver cannot read fails the row",
         "row",
-        "        except DataError:\n            self._texts",
-        "        except KeyboardInterrupt:\n            self._texts",
+        "isinstance(error, DataError | ValueError)",
+        "False",
         FAILPOINTS,
+    ),
+    Mutant(
+        "one text that is not UTF-8 fails the row",
+        "row",
+        ' or "Could not decode to UTF-8" in str(error)',
+        "",
+    ),
+    Mutant(
+        "what a driver says of a value is shown",
+        "config_manager",
+        'said = "" if is_about_a_value(error) else f": {error}"',
+        'said = f": {error}"',
+    ),
+    Mutant(
+        "a column is asked for as a text that is none",
+        "row",
+        '"blob" if connection.vendor == "sqlite" else "text"',
+        '"text"',
     ),
     Mutant(
         "a child writes through its parent's descriptor",

@@ -24,7 +24,7 @@ from siteconfig.testing import run_watcher
 from siteconfig.watcher import watcher
 from tests.concurrency import Started, wait_until
 from tests.factories import UserFactory
-from tests.keys import sealed, set_column
+from tests.keys import NOT_UTF8, sealed, set_column
 from tests.testapp.models import ShopConfig, ShopProxy, Warehouse
 
 pytestmark = pytest.mark.django_db
@@ -415,6 +415,21 @@ class TestPastDjango:
         assert recorded()[1:] == [
             ("outside", {"timeout": {"old": 45}}),
             ("code", {"timeout": {"new": 46}}),
+        ]
+
+    @pytest.mark.sqlite
+    def test_a_text_that_is_not_utf8(self) -> None:
+        """Neither; also as the driver's error would show it."""
+        config.set_settings(site_name="Shop", api_key="known")
+        with connection.cursor() as cursor:
+            for name in ("site_name", "api_key"):
+                cursor.execute(f"UPDATE siteconfig_siteconfiguration SET {name} = {NOT_UTF8}")
+        config.set_setting("timeout", 45)
+        config.set_setting("site_name", "Shop")
+        assert recorded()[1:] == [
+            ("outside", {"api_key": {}, "site_name": {"old": "Shop"}}),
+            ("code", {"timeout": {"old": 30, "new": 45}}),
+            ("code", {"site_name": {"new": "Shop"}}),
         ]
 
     @pytest.mark.django_db(transaction=True)

@@ -6,6 +6,9 @@ import copy
 import logging
 import pickle
 import threading
+from contextlib import ExitStack
+from datetime import datetime
+from functools import partial
 from threading import Barrier, Event
 from typing import TYPE_CHECKING, Any
 
@@ -16,8 +19,12 @@ from django.test import override_settings
 
 import siteconfig
 from siteconfig import ConfigManager, Logger, config, config_manager
+from siteconfig.connections import is_ours
 from siteconfig.exceptions import UnknownSettingError
 from siteconfig.models import ConfigModel, SiteConfiguration
+from siteconfig.snapshot import Snapshot
+from siteconfig.testing import override_config
+from siteconfig.watcher import Watcher
 from tests.concurrency import (
     PATIENCE,
     Changes,
@@ -27,6 +34,7 @@ from tests.concurrency import (
     in_child,
     in_thread,
 )
+from tests.keys import NOT_UTF8
 from tests.testapp.models import Note, ShopConfig
 
 if TYPE_CHECKING:
@@ -338,17 +346,26 @@ class TestG8NeverFails:
         assert len(no_database) == 2
         assert len(caplog.records) == 1
 
+    @pytest.mark.parametrize(
+        "error",
+        [
+            DataError("timestamp too large: 'canary'"),
+            OperationalError("Could not decode to UTF-8 column 'api_key' with text 'canary'"),
+            ValueError("could not convert string to float: 'canary'"),
+        ],
+        ids=lambda error: type(error).__name__,
+    )
     def test_what_cannot_be_read_is_not_quoted(
-        self, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+        self, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, error: Exception
     ) -> None:
         """A driver's text shows the value, which may be a secret."""
 
         def read(*args: Any) -> None:
-            raise DataError("timestamp too large: 'canary'")
+            raise error
 
         monkeypatch.setattr(ConfigModel, "read", read)
         assert config.timeout == 30
-        assert config.status().last_error == "DataError"
+        assert config.status().last_error == type(error).__name__
         assert "canary" not in caplog.text
 
     @pytest.mark.django_db(transaction=True)
@@ -508,6 +525,82 @@ class TestG8NeverFails:
         assert not fast()
 
 
+@pytest.mark.django_db(transaction=True)
+class TestSignalHandlers:
+    """Of the operating system: they run in the main thread, in the middle of anything."""
+
+    def reload(self, stack: ExitStack) -> None:
+        raw_sql(f"UPDATE {ROW} SET timeout = 99")
+        config.reload()
+
+    def override(self, stack: ExitStack) -> None:
+        stack.enter_context(override_config(timeout=99))
+
+    @pytest.mark.parametrize("handler", ["reload", "override"])
+    def test_one_that_changes_what_readers_see_while_that_is_put_into_force(
+        self, monkeypatch: pytest.MonkeyPatch, handler: str
+    ) -> None:
+        """What it has changed is newer, and stays."""
+        replaced, calls = Snapshot.replaced, [getattr(self, handler)]
+        _ = config.timeout
+        with ExitStack() as stack:
+
+            def interrupted(snapshot: Snapshot, values: Any) -> Snapshot:
+                if snapshot.timeout == 41 and calls:
+                    calls.pop()(stack)
+                return replaced(snapshot, values)
+
+            stack.enter_context(override_config(retry_count=9))
+            monkeypatch.setattr(Snapshot, "replaced", interrupted)
+            config.set_setting("timeout", 41)
+            assert not calls
+            assert [config.timeout, config.get_setting("timeout")] == [99, 99]
+            assert config.snapshot().timeout == 99
+
+    def test_one_that_reads_anew_while_what_was_read_is_published(
+        self, monkeypatch: pytest.MonkeyPatch, changes: Changes
+    ) -> None:
+        """What it has read is newer: it stays, and is what receivers are told last."""
+        calls = [self.reload]
+
+        class Clock:
+            @staticmethod
+            def now(zone: Any) -> datetime:
+                if calls:
+                    calls.pop()(ExitStack())
+                return datetime.now(zone)
+
+        _ = config.timeout
+        monkeypatch.setattr(config_manager, "datetime", Clock)
+        config.set_setting("timeout", 41)
+        assert not calls
+        assert config.timeout == 99
+        assert changes.timeouts[-1][1] == 99
+
+    def test_one_that_reads_while_its_thread_reads(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """It is given what was known before, and does not wait for its own thread."""
+        seen: list[int] = []
+        waits: list[float | None] = []
+
+        class Noted(Event):
+            def wait(self, timeout: float | None = None) -> bool:
+                waits.append(timeout)
+                return super().wait(timeout)
+
+        def interrupted(one: Any) -> bool:
+            if not seen:
+                seen.append(0)
+                seen[:] = [config.timeout]
+            return is_ours(one)
+
+        _ = config.timeout
+        raw_sql(f"UPDATE {ROW} SET timeout = 45")
+        monkeypatch.setattr(config_manager, "Event", Noted)
+        monkeypatch.setattr(config_manager, "is_ours", interrupted)
+        assert config.reload().timeout == 45
+        assert (seen, waits) == ([30], [])
+
+
 class TestForks:
     def test_a_child_is_not_held_up_by_a_lock_of_its_parent(self) -> None:
         """Held by a thread that the child does not have (H54)."""
@@ -524,6 +617,20 @@ class TestForks:
         release.set()
         holder.result()
         assert status == 0
+
+    def test_one_inside_another_leaves_nothing_locked(self) -> None:
+        """As a signal handler may fork. The watcher halts until the outer one has ended."""
+        one = Watcher()
+
+        def can_work() -> bool:
+            return bool(in_thread(partial(one._use.acquire, blocking=False)))
+
+        one.before_fork()
+        one.before_fork()
+        one.after_fork_in_parent()
+        assert not can_work()
+        one.after_fork_in_parent()
+        assert can_work()
 
 
 def failing_read(*args: Any) -> None:
@@ -575,6 +682,9 @@ class TestG15OneBadValue:
             ("timeout", "'abc'", 30),
             ("extra", "'[1]'", {}),
             ("site_name", "x'ff00'", "My site"),
+            ("site_name", NOT_UTF8, "My site"),
+            ("api_key", NOT_UTF8, ""),
+            ("timeout", NOT_UTF8, 30),
         ],
     )
     def test_a_bad_value_spoils_itself_only(self, column: str, stored: str, default: Any) -> None:
@@ -633,6 +743,21 @@ class TestG15Reports:
         assert len(caplog.records) == 1
         assert "timeout" in caplog.text
         assert "abc" not in caplog.text
+
+    @pytest.mark.parametrize("column", ["site_name", "api_key"])
+    def test_a_text_that_is_not_utf8_is_shown_nowhere(
+        self, column: str, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        """As the driver's error would. The last known value stays, and the others are read."""
+        config.set_setting(column, "known")
+        raw_sql(f"UPDATE {ROW} SET {column} = {NOT_UTF8}, timeout = 45")
+        with caplog.at_level(logging.DEBUG, logger="siteconfig"):
+            config.reload()
+        assert (config.timeout, config.settings[column]) == (45, "known")
+        status = config.status()
+        assert (status.unreadable, status.last_error) == ((column,), None)
+        assert column in caplog.text
+        assert "canary" not in f"{caplog.text} {status} {config.snapshot()!r}"
 
     def test_explain_tells_where_the_value_is_from(self) -> None:
         """And goes on telling it at later loads."""

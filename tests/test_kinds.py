@@ -14,6 +14,7 @@ from django.core.exceptions import ValidationError
 from django.core.files.storage import default_storage
 from django.core.files.uploadedfile import SimpleUploadedFile
 from django.core.management import call_command
+from django.db import connection
 from django.test import Client
 from django.utils import timezone
 from PIL import Image
@@ -22,6 +23,7 @@ from siteconfig import ConfigManager, history
 from siteconfig.exceptions import UnknownSettingError
 from siteconfig.testing import override_config
 from tests.factories import AdminFactory
+from tests.keys import NOT_UTF8, set_column
 from tests.test_admin import browser, filled_in
 from tests.testapp.models import EveryKind, Note, ShopConfig, Warehouse
 
@@ -227,6 +229,46 @@ class TestEveryKind:
         settings.USE_TZ = False
         with pytest.raises(ValidationError):
             kinds.set_setting("moment", datetime.datetime(2024, 7, 1, tzinfo=datetime.UTC))
+
+
+@pytest.mark.sqlite
+class TestUnreadable:
+    @pytest.mark.parametrize(
+        ("column", "stored"),
+        [
+            *[(name, NOT_UTF8) for name in ("line", "integer", "number", "date", "time", "blob")],
+            ("date", "'2024-13-45'"),
+            ("moment", "'2024-01-01 25:00:00'"),
+        ],
+    )
+    def test_what_sqlites_driver_cannot_read_spoils_itself_only(
+        self, kinds: ConfigManager, column: str, stored: str
+    ) -> None:
+        """Of some kinds the driver makes the values, so that its error comes with the whole row."""
+        before = dict(kinds.settings)
+        with connection.cursor() as cursor:
+            cursor.execute(f"UPDATE testapp_everykind SET {column} = {stored}, small = 7")
+        kinds.reload()
+        assert dict(kinds.settings) == before | {"small": 7}
+        assert kinds.status().unreadable == (column,)
+        assert kinds.status().last_error is None
+
+    def test_which_columns_they_are_is_found_out_once(self, kinds: ConfigManager) -> None:
+        """A row that stays as it is costs one query a look; one that is mended is read."""
+        with connection.cursor() as cursor:
+            cursor.execute(f"UPDATE testapp_everykind SET line = {NOT_UTF8}")
+        reader, queries = EveryKind.reader(connection), []
+
+        def noted(execute: Any, sql: str, *args: Any) -> Any:
+            queries.append(sql)
+            return execute(sql, *args)
+
+        first = reader.stored()
+        with connection.execute_wrapper(noted):
+            assert [reader.stored() for _ in range(3)] == [first] * 3
+        assert len(queries) == 3
+        set_column("mended", "line", "testapp_everykind")
+        assert reader.snapshot(reader.stored()).line == "mended"
 
 
 class TestFiles:

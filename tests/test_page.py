@@ -22,6 +22,7 @@ from siteconfig.forms import shown_as_sent
 from siteconfig.history import attributed_to
 from siteconfig.models import ConfigChange, SiteConfiguration
 from tests.factories import AdminFactory, StaffFactory, UserFactory
+from tests.keys import NOT_UTF8, column
 from tests.test_admin import URL, browser, filled_in
 from tests.test_kinds import GIVEN
 from tests.testapp.models import EveryKind, ShopConfig, Warehouse
@@ -271,6 +272,25 @@ class TestTwoEditors:
             assert cursor.fetchone() == ("soon",)
         save(client, opened(client), **{"_reset-timeout": "on"})
         assert config.timeout == 30
+        assert config.status().unreadable == ()
+
+    @pytest.mark.sqlite
+    @pytest.mark.parametrize("name", ["site_name", "api_key"])
+    def test_a_text_that_is_not_utf8_is_left_alone(self, name: str) -> None:
+        """The page shows that there is one, and not what it is."""
+        with connection.cursor() as cursor:
+            cursor.execute(f"UPDATE siteconfig_siteconfiguration SET {name} = {NOT_UTF8}")
+        client = browser(AdminFactory.create())
+        page = client.get(URL)
+        assert page.status_code == 200
+        assert "unreadable" in page.content.decode()
+        assert "canary" not in page.content.decode()
+        assert save(client, opened(client), timeout="45").status_code == 302
+        assert config.timeout == 45
+        assert column(f"hex({name})") == b"canary\xff".hex().upper()
+        assert "canary" not in client.get(HISTORY).content.decode()
+        save(client, opened(client), **{f"_reset-{name}": "on"})
+        assert config.settings[name] == SiteConfiguration.setting_fields()[name].get_default()
         assert config.status().unreadable == ()
 
 
