@@ -226,7 +226,12 @@ def _in_thread(call: Callable[[], T]) -> T:
             result.set_exception(error)
 
     Thread(target=run, name="siteconfig-read", daemon=True).start()
-    return result.result(WAIT)
+    try:
+        return result.result(WAIT)
+    except TimeoutError:
+        if result.done():
+            raise  # the call's own
+        raise TimeoutError(f"The database did not answer within {WAIT:g} seconds.") from None
 
 
 def _lend(connection: BaseDatabaseWrapper, read: Read[T]) -> T:

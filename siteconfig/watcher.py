@@ -530,6 +530,7 @@ class Watcher:
     def after_fork(self) -> None:
         """In a child process, which has no such thread, and no right to its connections."""
         self._lock, self._use, self._forkers = Lock(), RLock(), []
+        self._backoff = Backoff()
         if self._waker is not None:
             self._waker.close()
         self._thread = self._waker = None

@@ -287,6 +287,24 @@ class TestG7Whole:
 
 
 class TestG8NeverFails:
+    @pytest.mark.django_db(transaction=True)
+    def test_a_database_that_does_not_answer_is_said_to(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """An error without a word would tell nobody what to look for."""
+        monkeypatch.setattr("siteconfig.connections.WAIT", 0.01)
+        answers = Event()
+        connection.close()  # so that another one, in a thread of its own, reads
+
+        def wait() -> None:
+            assert answers.wait(PATIENCE)
+
+        with after_each_read(wait):
+            assert config.timeout == 30
+            said = config.status().last_error
+            answers.set()
+        assert said == "TimeoutError: The database did not answer within 0.01 seconds."
+
     def test_no_database_gives_the_defaults_and_one_warning(
         self, no_database: list[int], caplog: pytest.LogCaptureFixture
     ) -> None:
