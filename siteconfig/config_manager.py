@@ -609,8 +609,8 @@ class ConfigManager:
         """
         state = self._state
         # What a driver says of a value it cannot read shows the value.
-        said = "" if is_about_a_value(error) else f": {error}"
-        text = f"{type(error).__name__}{said}".strip()
+        said = "" if is_about_a_value(error) else str(error).strip()
+        text = f"{type(error).__name__}: {said}" if said else type(error).__name__
         now = monotonic()
         with state.lock:
             state.error = text

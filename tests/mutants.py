@@ -357,8 +357,8 @@ MUTANTS = [
     Mutant(
         "what a driver says of a value is shown",
         "config_manager",
-        'said = "" if is_about_a_value(error) else f": {error}"',
-        'said = f": {error}"',
+        'said = "" if is_about_a_value(error) else str(error).strip()',
+        "said = str(error).strip()",
     ),
     Mutant(
         "a column is asked for as a text that is none",
