@@ -40,7 +40,7 @@ check: $(READY) ## Check style, types, imports and migrations
 	$(BIN)/lint-imports
 	SITECONFIG_DEMO_DB=:memory: $(BIN)/python manage.py makemigrations --check --dry-run
 
-mutants: $(READY) ## Put faults into copies of the code; the suite must find each (20 minutes)
+mutants: $(READY) ## Put faults into copies of the code; the suite must find each (30 minutes)
 	$(BIN)/python -m tests.mutants $(ARGS)
 
 requirements: ## Pin requirements.txt anew from pyproject.toml with uv; ARGS=--upgrade: to the newest

@@ -33,6 +33,10 @@ class Backoff:
         """Whether it is time to try."""
         return monotonic() >= self.until
 
+    def retry_at(self) -> float:
+        """When to try again, by the same clock; without end if nothing has failed."""
+        return self.until if self.failures else inf
+
     def failed(self) -> None:
         """It has failed again: pause."""
         longest = min(self.patience * LONGEST, FIRST * 2 ** min(self.failures, 20))

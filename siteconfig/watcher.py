@@ -142,7 +142,8 @@ class Link:
         self.subjects: dict[ConfigManager, Subject] = {}
         self._connection: BaseDatabaseWrapper | None = None
         self._raw: Any = None
-        self._backoff, self._detour = Backoff(), Backoff()
+        self._backoff = Backoff()
+        self._detour = Backoff()  # of the way past the pooler; meanwhile polls go through it
         self._interval = 0.0
         self._poll_at = self._looked_at = -inf
         self._hint_at = inf  # there is none
@@ -183,7 +184,7 @@ class Link:
         if self.connection is None or self.transport.is_pending():
             return -inf
         subjects = (subject.due_at() for subject in self.subjects.values())
-        return min(self._hint_at, self.transport.due_at(), self._past_pooler_at(), *subjects)
+        return min(self._hint_at, self.transport.due_at(), self._detour.retry_at(), *subjects)
 
     def tend(self, fleet_size: int) -> None:
         """Do what is due. Never raises, and outlives whatever happens to the connection."""
@@ -216,7 +217,7 @@ class Link:
     def _connected(self) -> BaseDatabaseWrapper:
         if is_down := self.connection is None:
             self.close()
-        is_due = is_down or monotonic() >= self._past_pooler_at()
+        is_due = is_down or monotonic() >= self._detour.retry_at()
         if is_due and not self._connect_past_pooler() and is_down:
             self._connect(own_connection(self.alias), listen=not self._detour.failures)
         return cast("BaseDatabaseWrapper", self._connection)
@@ -231,10 +232,6 @@ class Link:
             names = {connections.settings[alias]["NAME"] for alias in (self.alias, direct)}
             return direct if len(names) == 1 else None
         return direct
-
-    def _past_pooler_at(self) -> float:
-        """When to try the way past the pooler again; meanwhile polls go through the pooler."""
-        return self._detour.until if self._detour.failures else inf
 
     def _connect_past_pooler(self) -> bool:
         """False: there is no such way, or it is closed; the connection that there is stays."""

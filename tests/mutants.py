@@ -1,6 +1,6 @@
 """Faults that the suite must find: each is put into a copy of the app, and some test must fail.
 
-Run it with ``make mutants``; it takes 20 minutes and is no part of ``make test``. A fault whose
+Run it with ``make mutants``; it takes half an hour and is no part of ``make test``. A fault whose
 text is no longer found stops the run: bring it up to date with the code.
 """
 
@@ -512,7 +512,7 @@ MUTANTS = [
     Mutant(
         "the way past the pooler is tried once",
         "watcher",
-        "        is_due = is_down or monotonic() >= self._past_pooler_at()\n",
+        "        is_due = is_down or monotonic() >= self._detour.retry_at()\n",
         "        is_due = is_down\n",
         FAILPOINTS,
     ),
@@ -579,8 +579,8 @@ MUTANTS = [
     Mutant(
         "a dead connection is found by the next poll only",
         "watcher",
-        "return min(self._hint_at, self.transport.due_at(), self._past_pooler_at(), *subjects)",
-        "return min(self._hint_at, self._past_pooler_at(), *subjects)",
+        "return min(self._hint_at, self.transport.due_at(), self._detour.retry_at(), *subjects)",
+        "return min(self._hint_at, self._detour.retry_at(), *subjects)",
         FAILPOINTS,
     ),
     Mutant(

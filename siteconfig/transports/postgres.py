@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import selectors
 from contextlib import nullcontext
-from math import inf
 from time import monotonic
 from typing import TYPE_CHECKING, Any, ClassVar, cast
 from uuid import uuid4
@@ -144,7 +143,7 @@ class Postgres(Transport):
 
     def heard(self) -> bool:
         if self._raw is None:
-            is_due = self._connection is not None and monotonic() >= self._try_at()
+            is_due = self._connection is not None and monotonic() >= self._backoff.retry_at()
             return is_due and self._try_to_listen(cast("BaseDatabaseWrapper", self._connection))
         if monotonic() >= self._ask_at:
             self._ask_at = monotonic() + ASK_AFTER
@@ -163,11 +162,7 @@ class Postgres(Transport):
         return bool(self._notified)
 
     def due_at(self) -> float:
-        return self._try_at() if self._raw is None else self._ask_at
-
-    def _try_at(self) -> float:
-        """When to try again to listen."""
-        return self._backoff.until if self._backoff.failures else inf
+        return self._backoff.retry_at() if self._raw is None else self._ask_at
 
     def may_have_changed(self) -> bool:
         self._ask_at = monotonic() + ASK_AFTER  # the look that follows asks the same
